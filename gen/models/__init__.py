@@ -1,0 +1,1 @@
+"""The table of contents: one line per chapter, in the order of the lecture."""
