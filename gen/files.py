@@ -76,6 +76,9 @@ def atomic_directory(destination: Path) -> Iterator[Path]:
     """
     staging = destination.with_name(f".{destination.name}.{os.getpid()}.part")
     with writing(destination):
+        for left in destination.parent.glob(f".{destination.name}.*.part"):
+            if not _alive(left):
+                shutil.rmtree(left, ignore_errors=True)
         try:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
@@ -86,6 +89,17 @@ def atomic_directory(destination: Path) -> Iterator[Path]:
             raise
 
 
+def _alive(staging: Path) -> bool:
+    """Whether the process that writes a staging directory is still there; a killed one cannot clean up."""
+    try:
+        os.kill(int(staging.name.split(".")[-2]), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def commit(staging: Path, destination: Path) -> None:
     """Sync a finished directory and rename it into place."""
     for path in sorted(staging.rglob("*")):
@@ -94,7 +108,11 @@ def commit(staging: Path, destination: Path) -> None:
     if destination.exists():
         retired = destination.with_name(f".{destination.name}.{os.getpid()}.old")
         destination.rename(retired)
-        staging.rename(destination)
+        try:
+            staging.rename(destination)
+        except OSError:
+            retired.rename(destination)
+            raise
         shutil.rmtree(retired)
     else:
         staging.rename(destination)
@@ -140,11 +158,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def load_tensors(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """Read named tensors. Raises :class:`StoreError` for a missing or damaged file."""
     try:
-        return load_file(path, device=str(device))
+        tensors: dict[str, Tensor] = load_file(path, device=str(device))
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file.") from None
     except Exception as problem:  # safetensors raises its own error type and plain ValueErrors
         raise StoreError(f"{path}: damaged: {problem}. Restore it or train again.") from None
+    return tensors
 
 
 def seal(directory: Path) -> dict[str, dict[str, int | str]]:

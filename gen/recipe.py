@@ -6,12 +6,12 @@ does not change the result - the number of workers, the device, where logs go - 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from gen.errors import RecipeError
-from gen.files import digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,8 +27,8 @@ class Training:
         ema: half-life of the averaged weights that are kept as the result; ``None`` keeps the raw weights.
         precision: ``bf16`` runs the forward pass under autocast; master weights stay in float32.
         channels_last: memory format of images and convolutions.
-        nonfinite: what to do when a gradient is not finite: ``stop`` with an error, ``skip`` the update, or ``rollback``
-            to the last good checkpoint and go on with fresh noise.
+        nonfinite: what to do when a gradient is not finite: ``stop`` with an error, ``skip`` the update, or
+            ``rollback`` to the last good checkpoint and go on with fresh noise.
         report: interval of reports (losses). The intervals below take effect at a report.
         validate: interval of validation; also once at the end.
         pictures: interval of sample grids; also at the start and at the end.
@@ -84,13 +84,9 @@ class Recipe:
     optim: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain nested dictionaries, JSON-able."""
-        return asdict(self)
-
-    @property
-    def hash(self) -> str:
-        """First 10 hex digits of the sha256 of the recipe."""
-        return digest(self.as_dict())[:10]
+        """Plain nested dictionaries as JSON would give them back (tuples are lists)."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
 
 
 def difference(saved: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -99,4 +99,4 @@ def build(name: str, spec: DataSpec, **hyper: Any) -> GenerativeModel:
             f"space: {found.name} does not live in '{spec.space}'. Allowed: {', '.join(found.cls.spaces)}. "
             "Change `space` in the recipe."
         )
-    return found.cls(spec, **hyper)
+    return found.cls(spec, **{key: tuple(v) if isinstance(v, list) else v for key, v in hyper.items()})

@@ -1,7 +1,7 @@
 """Trained models on disk: safetensors and JSON, never a pickle, and never loaded unless every byte is as saved.
 
-    model.safetensors    weights and persistent buffers
-    model.json           what builds the model again, and the checksum of the weights
+model.safetensors    weights and persistent buffers
+model.json           what builds the model again, and the checksum of the weights
 """
 
 from __future__ import annotations

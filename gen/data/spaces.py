@@ -59,16 +59,16 @@ class Space:
         return f"levels({self.levels})" if self.kind == "levels" else self.kind
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """8-bit pixels, uint8 of any shape, to float32 values of this space, same shape.
+        """8-bit pixels, uint8 of any shape, to values of this space in the default dtype, same shape.
 
         ``binary_dynamic`` and ``dequantized`` draw from the default generator of the pixels' device.
         """
-        x = pixels.to(torch.float32)
+        x = pixels.to(torch.get_default_dtype())
         match self.kind:
             case "binary_dynamic":
-                return (torch.rand_like(x) * 255.0 < x).to(torch.float32)
+                return (torch.rand_like(x) * 255.0 < x).to(x.dtype)
             case "binary_fixed":
-                return (x > 127.5).to(torch.float32)
+                return (x > 127.5).to(x.dtype)
             case "levels":
                 assert self.levels is not None
                 return torch.floor(x * (self.levels / 256.0)) / (self.levels - 1)

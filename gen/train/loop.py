@@ -1,0 +1,328 @@
+"""The loop: from a recipe and shards to a trained model, resumable at any moment by the same call.
+
+run directory
+    events.jsonl       the record of the run (see events)
+    pictures/          <name>/<images>.png: sample grids and filters over time
+    checkpoints/       see checkpoint
+    final/             the result (see gen.store); once it is there the run is complete
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gen.data.loader import Loader, Slice, evaluation_batches
+from gen.data.order import order
+from gen.data.reader import Resident, open_split
+from gen.data.spaces import DataSpec, Space
+from gen.errors import PreemptedError, TrainingError
+from gen.evaluate.grids import save_png
+from gen.files import atomic_directory
+from gen.model import Batch, Pictures, Progress, Samples
+from gen.recipe import Recipe
+from gen.registry import build
+from gen.store import load_model, save_model
+from gen.train import checkpoint
+from gen.train.checkpoint import Clock
+from gen.train.context import Context
+from gen.train.ema import Average
+from gen.train.events import EventLog
+from gen.train.optim import override
+from gen.train.parallel import Parallel
+from gen.train.step import NotFiniteError, Stepper, seed_step
+
+INITIAL_IMAGES = 2_000  # shown to GenerativeModel.initialize
+VALIDATION_BATCH = 250
+GRID_IMAGES = 64
+PREFETCH = 2
+ROLLBACKS = 3
+BUILD, INITIALIZE, VALIDATE, DRAW_GRID = 1, 2, 3, 4  # random streams outside the steps: seed_step(seed, stream, ...)
+
+
+def fit(recipe: Recipe, *, data: Path, directory: Path, context: Context, code: str = "") -> Path:
+    """Train a recipe to the end of its budget, going on from the newest checkpoint if there is one.
+
+    Args:
+        recipe: what to train.
+        data: directory of shards.
+        directory: of this run. Belongs to this recipe; on storage all ranks share.
+        context: the surroundings of this worker.
+        code: digest of the code that trains; a checkpoint of other code is refused. Empty: not compared.
+
+    Returns:
+        The directory of the trained model, ``directory/final``.
+
+    Raises:
+        PreemptedError: the surroundings asked to stop; a checkpoint was saved.
+        TrainingError: gradients were not finite and the recipe says stop.
+    """
+    final = directory / "final"
+    if (final / "model.json").exists():
+        load_model(final)  # raises if it was damaged since
+        return final
+    run = _Run(recipe, data=data, directory=directory, context=context, code=code)
+    try:
+        run.train()
+    finally:
+        run.close()
+    return final
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Sums of the metrics since the last report, on the device: no synchronisation between reports."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        for name, value in metrics.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.to(torch.float64)
+        self.count += 1
+
+    def totals(self, parallel: Parallel) -> dict[str, float]:
+        """Sums over ranks, on every rank."""
+        if not self.sums:
+            return {}
+        names = sorted(self.sums)
+        totals = parallel.sum(torch.stack([self.sums[name] for name in names]))
+        return dict(zip(names, totals.tolist(), strict=True))
+
+
+class _Run:
+    """One worker's share of one run."""
+
+    def __init__(self, recipe: Recipe, *, data: Path, directory: Path, context: Context, code: str) -> None:
+        training, device = recipe.training, context.device
+        self.recipe, self.directory, self.context, self.device = recipe, directory, context, device
+        self.reader = open_split(data, "train", device=device)
+        self.validation = open_split(data, "validation", device=device)
+        self.space = Space.parse(recipe.space)
+        spec = DataSpec(shape=self.reader.shape, num_classes=self.reader.num_classes, space=self.space)
+        self.format = torch.channels_last if training.channels_last else torch.contiguous_format
+        self.identity = {**recipe.as_dict(), "data": self.reader.digest, "code": code}
+
+        seed_step(training.seed, BUILD, 0)
+        model = build(recipe.model, spec, **recipe.hyper)
+        model.to(device).to(memory_format=self.format)  # type: ignore[call-overload]  # missing in torch's stubs
+        optims = override(model.optimizers(), recipe.optim)
+        parallel = Parallel(model.groups(), rank=context.rank, world=context.world, slices=training.slices)
+        self.loader = Loader(
+            self.reader,
+            batch=training.batch,
+            seed=training.seed,
+            parts=parallel.mine,
+            of=training.slices,
+            prefetch=0 if isinstance(self.reader, Resident) else PREFETCH,
+        )
+        self.found = checkpoint.newest(directory / "checkpoints", self.identity)
+        if self.found is None:
+            seed_step(training.seed, INITIALIZE, 0)
+            first, _ = self.reader.batch(order(training.seed, 0, len(self.reader))[:INITIAL_IMAGES].copy())
+            model.initialize(self.space.encode(first.to(device)))
+        self.model, self.parallel = model, parallel
+        self.stepper = Stepper(
+            model,
+            optims,
+            parallel,
+            seed=training.seed,
+            precision=training.precision,
+            skip_nonfinite=training.nonfinite == "skip",
+        )
+        self.average = Average(model, training.ema) if training.ema else None
+        self.result = self.average.model if self.average else model
+        self.clock, self.sums = Clock(), _Sums()
+        self.events = EventLog(directory / "events.jsonl") if context.rank == 0 else None
+        self.parallel.barrier()
+
+    # ---- the clockwork ---------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Steps until the budget is spent."""
+        training, clock = self.recipe.training, self.clock
+        if self.found is not None:
+            self._load(self.found)
+        self._event("start", world=self.context.world, device=str(self.device), resumed=self.clock.images)
+        if self.found is None:
+            self._pictures()
+            if training.nonfinite == "rollback":
+                self._save()
+        clock, rollbacks = self.clock, 0
+        began, since = time.perf_counter(), clock.images
+        while clock.images < training.images:
+            before = clock.images
+            try:
+                drawn, metrics = self.stepper(Progress(clock.step, before, training.images), self._draw, clock.salt)
+            except NotFiniteError as error:
+                self._event("warning", message=str(error))
+                rollbacks += 1
+                if training.nonfinite != "rollback" or rollbacks > ROLLBACKS:
+                    raise
+                clock = self._roll_back(clock.salt + 1)
+                continue
+            if not drawn:
+                raise TrainingError(f"{self.recipe.model}.updates drew no batch: the clock would stand still")
+            clock.step += 1
+            clock.images += drawn * training.batch
+            self.sums.add(metrics)
+            if self.average is not None:
+                self.average.update(self.model, drawn=drawn * training.batch, images=clock.images)
+
+            done = clock.images >= training.images
+            crossed = _crossed(before, clock.images)
+            if done or crossed(training.report):
+                clock.seconds += (elapsed := time.perf_counter() - began)
+                self._report({"images_per_second": (clock.images - since) / elapsed} if clock.images > since else {})
+                if done or crossed(training.validate):
+                    self._validate()
+                if done or crossed(training.pictures):
+                    self._pictures()
+                if done or crossed(training.checkpoint):
+                    self._save()
+                self._stop_if_asked(saved=done or crossed(training.checkpoint), done=done)
+                began, since = time.perf_counter(), clock.images
+            elif self.parallel.world == 1 and self.context.stopping():
+                clock.seconds += time.perf_counter() - began
+                self._stop_if_asked(saved=False, done=False)
+        self._finish()
+
+    def _draw(self, n: int, part: int) -> Batch:
+        return self._encode(self.loader.slice(self.clock.images + n * self.recipe.training.batch, part))
+
+    def _encode(self, drawn: Slice) -> Batch:
+        pixels, labels = drawn
+        return Batch(self.space.encode(pixels).contiguous(memory_format=self.format), labels)
+
+    def _stop_if_asked(self, *, saved: bool, done: bool) -> None:
+        asked = self.parallel.sum(torch.tensor(float(self.context.stopping()), device=self.device)).item() > 0
+        if asked and not done:
+            if not saved:
+                self._save()
+            raise PreemptedError(
+                f"{self.recipe.name}: asked to stop at {self.clock.images} of {self.recipe.training.images} images. "
+                "A checkpoint was saved; the same command goes on from it."
+            )
+
+    def _roll_back(self, salt: int) -> Clock:
+        found = checkpoint.newest(self.directory / "checkpoints", self.identity)
+        assert found is not None, "a rollback run saves a checkpoint at its start"
+        self._load(found)
+        self.clock.salt = salt
+        self._event("warning", message=f"rolled back to {self.clock.images} images; going on with fresh noise ({salt})")
+        return self.clock
+
+    # ---- what others see -------------------------------------------------------------------------------------------
+
+    def _event(self, kind: str, **facts: Any) -> None:
+        if self.events is not None:
+            self.events.append(kind, self.clock.images, **facts)
+
+    def _report(self, speed: Mapping[str, float]) -> None:
+        means = {name: total / self.sums.count for name, total in self.sums.totals(self.parallel).items()}
+        self.sums = _Sums()
+        if self.events is not None:
+            self.events.metrics("metrics", self.clock.images, {**means, **speed}, step=self.clock.step)
+        self.context.report(self.clock.images, means)
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        """Every validation image once, whatever the number of workers, under the same noise each time."""
+        model, world = self.result, self.parallel.world
+        model.eval()
+        sums: dict[str, Tensor] = {}
+        total = len(self.validation)
+        for number, drawn in evaluation_batches(self.validation, VALIDATION_BATCH, self.parallel.rank, world):
+            seed_step(self.recipe.training.seed, VALIDATE, number)
+            batch = self._encode(drawn)
+            for name, value in model.validate(batch).items():
+                share = value.detach().to(torch.float64) * (len(batch.x) / total)
+                sums[name] = sums[name] + share if name in sums else share
+        names = self.parallel.agree(sorted(sums))
+        totals = torch.stack(
+            [sums.get(name, torch.zeros((), dtype=torch.float64, device=self.device)) for name in names]
+        )
+        values = dict(zip(names, self.parallel.sum(totals).tolist(), strict=True))
+        if self.events is not None:
+            self.events.metrics("validation", self.clock.images, values)
+
+    @torch.no_grad()
+    def _pictures(self) -> None:
+        """Grids of samples from the same noise each time, and whatever else the model shows."""
+        model = self.result
+        if self.events is None:
+            return
+        model.eval()
+        seed_step(self.recipe.training.seed, DRAW_GRID, 0)
+        stacks: dict[str, Tensor] = {}
+        if isinstance(model, Samples):
+            stacks["samples"] = self.space.decode(model.sample(GRID_IMAGES))
+        if isinstance(model, Pictures):
+            stacks |= {name: images[:256] for name, images in model.pictures().items()}
+        for name, images in stacks.items():
+            path = self.directory / "pictures" / name / f"{self.clock.images:012d}.png"
+            save_png(path, images)
+            self._event("picture", name=name, path=str(path.relative_to(self.directory)))
+
+    # ---- what is kept ----------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        self.clock.sums, self.clock.count = self.sums.totals(self.parallel), self.sums.count
+        path = checkpoint.save(
+            self.directory / "checkpoints",
+            recipe=self.identity,
+            clock=self.clock,
+            stepper=self.stepper,
+            average=self.average,
+        )
+        self._event("checkpoint", path=str(path.relative_to(self.directory)))
+
+    def _load(self, found: Path) -> None:
+        self.clock = checkpoint.load(found, recipe=self.identity, stepper=self.stepper, average=self.average)
+        share = 1.0 if self.parallel.rank == 0 else 0.0  # what was saved is the sum over ranks
+        self.sums = _Sums(
+            {
+                name: torch.tensor(value * share, dtype=torch.float64, device=self.device)
+                for name, value in (self.clock.sums or {}).items()
+            },
+            self.clock.count,
+        )
+
+    def _finish(self) -> None:
+        if self.context.rank == 0:
+            with atomic_directory(self.directory / "final") as staging:
+                save_model(
+                    staging,
+                    self.result,
+                    name=self.recipe.model,
+                    hyper=dict(self.recipe.hyper),
+                    recipe=self.recipe.as_dict(),
+                    data=self.reader.digest,
+                    code=self.identity["code"],
+                    images=self.clock.images,
+                    steps=self.clock.step,
+                    seconds=round(self.clock.seconds, 3),
+                    device=str(self.device),
+                    world=self.parallel.world,
+                    threads=torch.get_num_threads(),
+                    torch=torch.__version__,
+                )
+        self._event("end")
+        self.parallel.barrier()
+
+    def close(self) -> None:
+        """Release files and threads."""
+        self.loader.close()
+        if self.events is not None:
+            self.events.close()
+
+
+def _crossed(before: int, after: int) -> Callable[[int], bool]:
+    """Whether the clock passed a multiple of an interval."""
+    return lambda interval: after // interval > before // interval

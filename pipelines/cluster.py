@@ -1,0 +1,261 @@
+"""Ray: the only file that imports it.
+
+A job is a recipe, its shards and its run directory. ``launch`` trains it in this process (0 workers) or through Ray
+Train, with as many workers as asked and as many restarts as allowed. Workers keep their checkpoints in the run
+directory, not in Ray's storage, and resume from there however they were lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gen.errors import GenError, PreemptedError, TrainingError
+from gen.recipe import Recipe
+from gen.train.context import ProcessContext, default_device, stop_on_signal
+from gen.train.loop import fit
+from pipelines.lifeline import sole_writer
+from pipelines.params import Resources
+
+STOP_FILE = "stop"
+STOP_POLL_S = 0.5
+ORPHAN_WAIT_S = 60.0
+LOCAL_OBJECT_STORE = 100 * 2**20
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # the default of 2 s is added to the end of every fit
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # prints every line twice
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training run.
+
+    Attributes:
+        recipe: what to train.
+        data: absolute path of the shards.
+        directory: absolute path of the run, on storage all workers share.
+        code: digest of the code that trains.
+    """
+
+    recipe: Recipe
+    data: Path
+    directory: Path
+    code: str
+
+
+def launch(job: Job, resources: Resources) -> Path:
+    """Train a job to its end, from its newest checkpoint on.
+
+    Returns:
+        The directory of the trained model.
+
+    Raises:
+        PreemptedError: this process got SIGTERM or SIGINT; a checkpoint was saved.
+        TrainingError: training cannot go on, or workers were lost more often than allowed.
+    """
+    (job.directory / STOP_FILE).unlink(missing_ok=True)
+    if resources.span[1] == 0:
+        return _in_process(job, resources)
+    return _through_ray(job, resources)
+
+
+def _in_process(job: Job, resources: Resources) -> Path:
+    torch.set_num_threads(resources.threads)
+    context = ProcessContext()
+    with stop_on_signal(context.stop), sole_writer(job.directory, name="trainer.lock", wait=ORPHAN_WAIT_S):
+        return fit(job.recipe, data=job.data, directory=job.directory, context=context, code=job.code)
+
+
+# ---- inside a Ray worker -----------------------------------------------------------------------------------------
+
+
+class RayContext:
+    """The surroundings of a Ray Train worker."""
+
+    def __init__(self, directory: Path) -> None:
+        import ray.train
+        import ray.train.torch
+
+        context = ray.train.get_context()
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        device = ray.train.torch.get_device()
+        self.device = device if isinstance(device, torch.device) else device[0]
+        self._report = ray.train.report
+        self._stop_file = directory / STOP_FILE
+        self._polled, self._stopping = 0.0, False
+
+    def report(self, images: int, metrics: Mapping[str, float]) -> None:
+        """Tell Ray Train; metrics are plain finite floats, which is all its controller can keep."""
+        from gen.files import finite
+
+        self._report({"images": images, **finite(metrics)})
+
+    def stopping(self) -> bool:
+        """Whether the driver left its stop file; looked up twice a second."""
+        if time.monotonic() - self._polled > STOP_POLL_S:
+            self._polled, self._stopping = time.monotonic(), self._stop_file.exists()
+        return self._stopping
+
+
+def _worker(config: dict[str, Any]) -> dict[str, str]:
+    """What runs on every worker. An outcome that a retry cannot change is returned, not raised."""
+    job: Job = config["job"]
+    torch.set_num_threads(config["threads"])
+    context = RayContext(job.directory)
+    logging.getLogger("gen").setLevel(logging.WARNING)
+    try:
+        if context.rank == 0:
+            # A driver that was killed leaves its workers running for some seconds: wait until they are gone.
+            with sole_writer(job.directory, name="trainer.lock", wait=ORPHAN_WAIT_S):
+                fit(job.recipe, data=job.data, directory=job.directory, context=context, code=job.code)
+        else:
+            fit(job.recipe, data=job.data, directory=job.directory, context=context, code=job.code)
+    except PreemptedError as outcome:
+        return {"preempted": str(outcome)}
+    except GenError as outcome:
+        return {"error": str(outcome), "exit_code": str(outcome.exit_code)}
+    return {}
+
+
+# ---- the driver --------------------------------------------------------------------------------------------------
+
+
+def _quiet_environment() -> None:
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    for name in ("ray", "ray.train", "ray.data", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="ray")
+
+
+def connect(resources: Resources, *, cpus: int) -> None:
+    """Connect to the cluster at ``resources.address``, or start one on this machine with ``cpus`` logical CPUs."""
+    _quiet_environment()
+    import ray
+
+    if ray.is_initialized():
+        return
+    if resources.address == "local":
+        # A head that died without cleaning up makes a plain init() hang; "local" always starts afresh.
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=LOCAL_OBJECT_STORE,
+        )
+    else:
+        ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
+
+
+def _use_gpu(resources: Resources) -> bool:
+    import ray
+
+    found = ray.cluster_resources().get("GPU", 0) >= resources.span[0]
+    if resources.gpu == "yes" and not found:
+        raise TrainingError(
+            f"resources.gpu: yes, but the cluster has {ray.cluster_resources().get('GPU', 0):g} GPU(s) for "
+            f"{resources.span[0]} worker(s). Add GPUs, use fewer workers, or say gpu: auto."
+        )
+    return found and resources.gpu != "no"
+
+
+def _through_ray(job: Job, resources: Resources) -> Path:
+    high = resources.span[1]
+    if high > job.recipe.training.slices:
+        raise TrainingError(
+            f"{job.recipe.name}: {high} workers cannot share a batch of {job.recipe.training.slices} slice(s). "
+            f"Set training.slices to a multiple of {high} in the recipe, or use fewer workers."
+        )
+    stop = threading.Event()
+    outcome: dict[str, Any] = {}
+
+    def run() -> None:
+        try:
+            outcome["result"] = _fit_with_ray(job, resources)
+        except BaseException as error:
+            outcome["error"] = error
+
+    with stop_on_signal(stop):
+        thread = threading.Thread(target=run, name="ray-train", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            if stop.is_set() and job.directory.exists():
+                (job.directory / STOP_FILE).touch()
+            thread.join(STOP_POLL_S)
+    if "error" in outcome:
+        raise outcome["error"]
+    answer: dict[str, str] = outcome["result"] or {}
+    if "preempted" in answer:
+        raise PreemptedError(answer["preempted"])
+    if "error" in answer:
+        problem = TrainingError(answer["error"])
+        problem.exit_code = int(answer["exit_code"])
+        raise problem
+    return job.directory / "final"
+
+
+def _fit_with_ray(job: Job, resources: Resources) -> dict[str, str] | None:
+    low, high = resources.span
+    own = resources.address == "local"
+    connect(resources, cpus=max(high, os.cpu_count() or 1))
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    storage = job.directory / "ray"
+    shutil.rmtree(storage, ignore_errors=True)  # Ray's half-written state would block a resume; ours is elsewhere
+    use_gpu = _use_gpu(resources)
+    try:
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={"job": job, "threads": resources.threads},
+            scaling_config=ScalingConfig(
+                num_workers=low if low == high else (low, high),
+                use_gpu=use_gpu,
+                resources_per_worker={"CPU": 1, **({"GPU": 1} if use_gpu else {})},
+            ),
+            run_config=RunConfig(
+                name=job.directory.name,
+                storage_path=str(storage),
+                failure_config=FailureConfig(max_failures=resources.max_failures),
+                worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(resources.threads)}},
+            ),
+        )
+        result: dict[str, str] | None = trainer.fit().return_value
+    except TrainingFailedError as error:
+        first = next(iter(getattr(error, "worker_failures", {}).values()), error)
+        raise TrainingError(
+            f"{job.recipe.name}: workers were lost more often than resources.max_failures = {resources.max_failures} "
+            f"allows. The last failure was: {first}\nCheckpoints are kept; the same command goes on from the newest."
+        ) from error
+    finally:
+        if own:
+            ray.shutdown()
+    return result
+
+
+def describe() -> dict[str, Any]:
+    """What `gen doctor` says of Ray."""
+    _quiet_environment()
+    import ray
+
+    return {"version": ray.__version__, "device": str(default_device())}

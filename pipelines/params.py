@@ -1,0 +1,311 @@
+"""The schema of params.yaml: typed, strict, and precise about what is wrong.
+
+datasets:    name -> where the data come from
+judge:       the classifier whose features FID and its kin are measured in
+recipes:     name -> what to train; decides the result (see gen.recipe)
+evaluation:  how every model is evaluated: the same for all, or it would be no comparison
+gates:       name -> bars a trained model must pass
+resources:   how to train: workers, threads, retries; never part of a result
+tour:        the recipes of `make tour`
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from gen.data.spaces import Space
+from gen.errors import RecipeError, nearest
+from gen.recipe import Recipe, Training
+from gen.registry import Entry, entry
+
+T = TypeVar("T")
+SECTIONS = ("datasets", "judge", "recipes", "evaluation", "gates", "resources", "tour")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dataset:
+    """Where a data set comes from.
+
+    Attributes:
+        source: name of a source of ``gen.data.sources``.
+        samples_per_shard: samples in one tar.
+    """
+
+    source: str
+    samples_per_shard: int = 1_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeParams:
+    """How the judge is trained.
+
+    Attributes:
+        images: budget in training images.
+        seed: seed of weights and order.
+    """
+
+    images: int = 32_000
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """How every model is evaluated.
+
+    Attributes:
+        samples: images drawn for the distances; the reference is the whole test split.
+        seed: of noise and samples.
+    """
+
+    samples: int = 1_000
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bar:
+    """One bar of a gate on one score: ``at_least``, ``at_most`` or both."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resources:
+    """How to train. Changes speed, never the meaning of a recipe.
+
+    Attributes:
+        workers: 0 trains in this process without Ray; n through Ray Train; ``[lo, hi]`` is elastic.
+        threads: CPU threads of one worker.
+        gpu: one GPU per worker; ``auto`` takes one if the cluster has any.
+        max_failures: how often lost workers are replaced before the run fails.
+        address: of a Ray cluster; ``local`` starts one in this machine.
+    """
+
+    workers: int | tuple[int, int] = 1
+    threads: int = 1
+    gpu: Literal["auto", "yes", "no"] = "auto"
+    max_failures: int = 3
+    address: str = "local"
+
+    def __post_init__(self) -> None:
+        low, high = self.span
+        if not 0 <= low <= high or (low == 0 and high > 0):
+            raise RecipeError(
+                f"resources.workers: found {self.workers}; give 0, n >= 1, or [lo, hi] with 1 <= lo <= hi."
+            )
+        if self.threads < 1:
+            raise RecipeError(f"resources.threads: found {self.threads}; it must be at least 1.")
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Least and most workers."""
+        return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """The whole of a params.yaml, checked."""
+
+    path: Path
+    datasets: Mapping[str, Dataset]
+    recipes: Mapping[str, Recipe]
+    judge: JudgeParams = field(default_factory=JudgeParams)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    gates: Mapping[str, Mapping[str, Bar]] = field(default_factory=dict)
+    resources: Mapping[str, Resources] = field(default_factory=dict)
+    tour: Sequence[str] = ()
+
+    def recipe(self, name: str) -> Recipe:
+        """A recipe by name. Raises :class:`RecipeError` with the nearest one if there is none."""
+        if name not in self.recipes:
+            raise RecipeError(
+                f"{self.path}: there is no recipe '{name}'. Recipes: {', '.join(self.recipes)}."
+                f"{nearest(name, self.recipes)}"
+            )
+        return self.recipes[name]
+
+    def dataset(self, name: str) -> Dataset:
+        """A data set by name. Raises :class:`RecipeError` with the nearest one if there is none."""
+        if name not in self.datasets:
+            raise RecipeError(
+                f"{self.path}: there is no data set '{name}'. Data sets: {', '.join(self.datasets)}."
+                f"{nearest(name, self.datasets)}"
+            )
+        return self.datasets[name]
+
+    def resources_of(self, name: str) -> Resources:
+        """The resources of a recipe: its own entry, or the default."""
+        return self.resources.get(name) or self.resources.get("default") or Resources()
+
+
+class _Checker:
+    """Validates sections of one file and words the errors."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def check(self, kind: type[T], value: Mapping[str, Any], where: str) -> T:
+        """``value`` as ``kind``, strictly typed."""
+        allowed = list(inspect.signature(kind).parameters)
+        for key in value:
+            if key not in allowed:
+                raise RecipeError(
+                    f"{self.path}: {where}.{key}: unknown key. Allowed: {', '.join(allowed) or 'none'}."
+                    f"{nearest(str(key), allowed)}"
+                )
+        adapter: TypeAdapter[T] = TypeAdapter(kind)
+        try:
+            return adapter.validate_json(json.dumps(value), strict=True)
+        except ValidationError as problem:
+            raise RecipeError("\n".join(self.word(e, where) for e in problem.errors())) from None
+        except RecipeError as problem:
+            raise RecipeError(f"{self.path}: {where}: {problem}") from None
+
+    def word(self, problem: ErrorDetails, where: str) -> str:
+        place = ".".join([where, *(str(part) for part in problem["loc"] if not str(part).startswith("tuple["))])
+        if problem["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+            return f"{self.path}: {place}: missing. Add it."
+        return f"{self.path}: {place}: {problem['msg'].lower()}; found {problem['input']!r}."
+
+    def mapping(self, value: Any, where: str) -> dict[str, Any]:
+        """``value`` as a mapping; nothing given is an empty one."""
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise RecipeError(f"{self.path}: {where}: expected keys and values; found {value!r}.")
+        return value
+
+
+def _hyper_schema(found: Entry) -> type:
+    """The pydantic schema of a model's hyper-parameters, read off its constructor."""
+    hints = get_type_hints(found.cls.__init__)
+    fields: dict[str, Any] = {
+        name: (hints[name], ... if p.default is p.empty else p.default) for name, p in found.hyper.items()
+    }
+    schema: type = create_model(found.name, __config__=ConfigDict(extra="forbid"), **fields)
+    return schema
+
+
+def _recipe(checker: _Checker, name: str, value: Any, datasets: Mapping[str, Dataset]) -> Recipe:
+    where = f"recipes.{name}"
+    given = checker.mapping(value, where)
+    given["training"] = checker.check(Training, checker.mapping(given.get("training"), where), f"{where}.training")
+    allowed = ("model", "dataset", "space", "hyper", "optim", "training")
+    for key in given:
+        if key not in allowed:
+            raise RecipeError(
+                f"{checker.path}: {where}.{key}: unknown key. Allowed: {', '.join(allowed)}.{nearest(key, allowed)}"
+            )
+    for key in ("model", "dataset", "space"):
+        if not isinstance(given.get(key), str):
+            raise RecipeError(f"{checker.path}: {where}.{key}: found {given.get(key)!r}; give a name.")
+    try:
+        found = entry(given["model"])
+        space = Space.parse(given["space"])
+    except RecipeError as problem:
+        raise RecipeError(f"{checker.path}: {where}.{problem}") from None
+    if given["model"] != found.chapter:
+        raise RecipeError(
+            f"{checker.path}: {where}.model: found '{given['model']}'; name the chapter, '{found.chapter}', so that "
+            "DVC knows which file the stage depends on."
+        )
+    if space.kind not in found.cls.spaces:
+        raise RecipeError(
+            f"{checker.path}: {where}.space: {found.name} does not live in '{space}'. "
+            f"Allowed: {', '.join(found.cls.spaces)}."
+        )
+    if given["dataset"] not in datasets:
+        raise RecipeError(
+            f"{checker.path}: {where}.dataset: there is no data set '{given['dataset']}'. "
+            f"Allowed: {', '.join(datasets)}.{nearest(given['dataset'], datasets)}"
+        )
+    hyper = checker.mapping(given.get("hyper"), f"{where}.hyper")
+    typed: Any = checker.check(_hyper_schema(found), hyper, f"{where}.hyper")
+    optim = {
+        group: checker.mapping(fields, f"{where}.optim.{group}")
+        for group, fields in checker.mapping(given.get("optim"), f"{where}.optim").items()
+    }
+    return Recipe(
+        name=name,
+        model=found.chapter,
+        dataset=given["dataset"],
+        space=str(space),
+        training=given["training"],
+        hyper={key: getattr(typed, key) for key in hyper},
+        optim=optim,
+    )
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check a params.yaml.
+
+    Raises:
+        RecipeError: it names the file and the key, what was found, and what is allowed.
+    """
+    checker = _Checker(path)
+    try:
+        raw = YAML(typ="safe", pure=True).load(path.read_text())
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file. Run this in the root of the project.") from None
+    except YAMLError as problem:
+        raise RecipeError(f"{path}: is not valid YAML: {problem}") from None
+    sections = checker.mapping(raw, "top level")
+    for key in sections:
+        if key not in SECTIONS:
+            raise RecipeError(
+                f"{path}: {key}: unknown section. Allowed: {', '.join(SECTIONS)}.{nearest(key, SECTIONS)}"
+            )
+
+    def each(section: str, kind: type[T]) -> dict[str, T]:
+        given = checker.mapping(sections.get(section), section)
+        return {
+            name: checker.check(kind, checker.mapping(value, f"{section}.{name}"), f"{section}.{name}")
+            for name, value in given.items()
+        }
+
+    datasets = each("datasets", Dataset)
+    recipes = {
+        name: _recipe(checker, name, value, datasets)
+        for name, value in checker.mapping(sections.get("recipes"), "recipes").items()
+    }
+    gates = {
+        name: {
+            score: checker.check(Bar, checker.mapping(bar, f"gates.{name}.{score}"), f"gates.{name}.{score}")
+            for score, bar in checker.mapping(bars, f"gates.{name}").items()
+        }
+        for name, bars in checker.mapping(sections.get("gates"), "gates").items()
+    }
+    resources = each("resources", Resources)
+    tour = list(sections.get("tour") or [])
+    for section, names in (("gates", gates), ("resources", resources), ("tour", tour)):
+        for name in names:
+            if name not in recipes and not (section == "resources" and name == "default"):
+                raise RecipeError(
+                    f"{path}: {section}: there is no recipe '{name}'. Allowed: {', '.join(recipes)}."
+                    f"{nearest(str(name), recipes)}"
+                )
+    return Params(
+        path=path,
+        datasets=datasets,
+        recipes=recipes,
+        judge=checker.check(JudgeParams, checker.mapping(sections.get("judge"), "judge"), "judge"),
+        evaluation=checker.check(Evaluation, checker.mapping(sections.get("evaluation"), "evaluation"), "evaluation"),
+        gates=gates,
+        resources=resources,
+        tour=tour,
+    )
+
+
+def with_workers(resources: Resources, workers: int | tuple[int, int] | None) -> Resources:
+    """The resources with another number of workers, if one is given on the command line."""
+    return resources if workers is None else replace(resources, workers=workers)

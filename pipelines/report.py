@@ -1,0 +1,160 @@
+"""Report: what was trained on what, how well it went, and where published numbers stand.
+
+    python -m pipelines.report                     # everything in params.yaml, into report/all
+    python -m pipelines.report --tour              # the recipes of the tour, into report/tour
+    python -m pipelines.report --tour --readme     # the tour's table and picture into README.md and docs/
+
+:func:`gather` reads what the other stages left on disk, :func:`write_report` turns it into files; neither computes a
+score. The page is one file without scripts and without anything fetched, so it can be mailed, archived and printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import gen
+from gen.errors import GenError
+from gen.files import atomic_directory, read_json, write_bytes, write_json
+from pipelines.lifeline import tie_to_parent
+from pipelines.params import load
+from pipelines.reporting.entry import Entry, gather
+from pipelines.reporting.page import caveat, page
+from pipelines.reporting.sheet import sheet
+from pipelines.reporting.tables import COLUMNS, markdown, readme_table, references, to_row
+from pipelines.stage import explain
+
+README_MARKERS = ("<!-- models:begin -->", "<!-- models:end -->")
+TITLE = "Deep generative models, trained and measured"
+
+
+class ImplausibleError(GenError):
+    """A likelihood that nobody has reached: far more likely a leak than a discovery."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """The best negative log-likelihood that is believable, well beyond what anybody has published.
+
+    Attributes:
+        data: a pattern in names of data sets.
+        shape: of one image.
+        space: a pattern of spaces.
+        unit: ``nats`` or ``bits_per_dim``.
+        least: in that unit.
+    """
+
+    data: str
+    shape: tuple[int, int, int]
+    space: str
+    unit: str
+    least: float
+
+
+LIMITS = (
+    Limit(data="mnist|digit", shape=(1, 28, 28), space=r"binary_\w+", unit="nats", least=75.0),
+    Limit(data="cifar", shape=(3, 32, 32), space=r"levels\(256\)|dequantized|signed", unit="bits_per_dim", least=2.6),
+)
+
+
+def refuse_leaks(entry: Entry) -> None:
+    """Raise :class:`ImplausibleError` if a likelihood is better than any model could have earned."""
+    dataset, shape = entry.meta["recipe"]["dataset"], tuple(entry.meta["spec"]["shape"])
+    for limit in LIMITS:
+        if shape != limit.shape or not re.search(limit.data, dataset, re.IGNORECASE):
+            continue
+        for nll in entry.likelihoods:
+            found = getattr(nll, limit.unit)
+            if re.fullmatch(limit.space, nll.space) and found < limit.least:
+                raise ImplausibleError(
+                    f"{entry.recipe}: '{nll.estimator}' says {found:.2f} {limit.unit} on '{dataset}' in {nll.space}, "
+                    f"but nothing under {limit.least} is believable. Look for a leak: test images among the training "
+                    "images, a network that sees the pixel it predicts, a wrong space. No report was written."
+                )
+
+
+def write_report(destination: Path, entries: Sequence[Entry], facts: Mapping[str, Any]) -> None:
+    """Write ``report.html``, ``report.md``, ``report.json``, ``samples.png``; ``destination`` is replaced as a whole.
+
+    Args:
+        destination: a directory.
+        entries: the models, in the order in which they are shown; at least one.
+        facts: ``title``; ``published``, as in published.yaml; ``provenance``, for the foot of the page.
+
+    Raises:
+        ImplausibleError: see :func:`refuse_leaks`; nothing is written.
+    """
+    for entry in entries:
+        refuse_leaks(entry)
+    rows = [to_row(entry, facts["published"]) for entry in entries]
+    marks = references(rows)
+    table = markdown([*rows, *marks], COLUMNS)
+    with atomic_directory(destination) as staging:
+        write_json(staging / "report.json", {"title": facts["title"], "models": rows, "references": marks})
+        (staging / "report.md").write_text(f"# {facts['title']}\n\n{table}\n{caveat(entries)}\n", encoding="utf-8")
+        if picture := sheet(entries):
+            (staging / "samples.png").write_bytes(picture)
+        (staging / "report.html").write_text(page(entries, rows, marks, facts), encoding="utf-8")
+
+
+def update_readme(readme: Path, report: Mapping[str, Any]) -> None:
+    """Put the table of models between the markers of a README.
+
+    Raises:
+        GenError: the markers are not there, once each and in order.
+    """
+    begin, end = README_MARKERS
+    text = readme.read_text(encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise GenError(f"{readme}: the table goes between '{begin}' and '{end}', once each and in this order.")
+    head, tail = text.partition(begin)[0], text.partition(end)[2]
+    write_bytes(readme, f"{head}{begin}\n{readme_table(report)}{end}{tail}".encode())
+
+
+def main() -> int:
+    """Gather, check, write."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.report", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="what to report on (default: all of params.yaml)")
+    parser.add_argument("--tour", action="store_true", help="report on the tour of params.yaml")
+    parser.add_argument("--out", type=Path, help="directory to write (default: report/tour or report/all)")
+    parser.add_argument(
+        "--readme",
+        action="store_true",
+        help="only put the table and picture of a written report into README.md and docs/",
+    )
+    parser.add_argument("--root", type=Path, default=Path(), help="root of the project (default: here)")
+    arguments = parser.parse_args()
+    tie_to_parent()
+    root: Path = arguments.root.resolve()
+    destination = root / (arguments.out or Path("report", "tour" if arguments.tour else "all"))
+
+    def work() -> None:
+        if arguments.readme:
+            update_readme(root / "README.md", read_json(destination / "report.json"))
+            if (picture := destination / "samples.png").exists():
+                write_bytes(root / "docs" / "samples.png", picture.read_bytes())
+            return
+        params = load(root / "params.yaml")
+        recipes = arguments.recipes or (params.tour if arguments.tour else params.recipes)
+        facts = {
+            "title": TITLE,
+            "published": yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8")),
+            "provenance": {"Written by": f"gen {gen.__version__}"},
+        }
+        write_report(destination, [gather(root, params.recipe(name).name) for name in recipes], facts)
+        print(destination / "report.html")
+
+    return explain(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

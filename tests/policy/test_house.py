@@ -1,0 +1,78 @@
+"""The house in order: DVC's dependencies are the real ones, recipes are valid, the README's commands exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from gen.registry import entry, list_models
+from pipelines import layout, params
+from pipelines.cli import _parser
+
+ROOT = Path(__file__).parents[2]
+DVC = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def test_a_train_stage_depends_on_the_code_its_run_is_named_after() -> None:
+    """The run directory's hash and DVC must see the same changes, or one would resume what the other restarts."""
+    deps = set(DVC["train"]["do"]["deps"])
+    package = {f"gen/{path.name}" for path in (ROOT / "gen").glob("*.py")}
+    assert package | {f"gen/{part}" for part in layout.SHARED_CODE} <= deps
+    assert "gen/models/${item.model}.py" in deps
+
+
+def test_the_code_digest_sees_its_own_chapter_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    copy = tmp_path / "gen"
+    shutil.copytree(ROOT / "gen", copy)
+    monkeypatch.setattr(layout.gen, "__file__", str(copy / "__init__.py"))
+    before = {name: layout.code_digest(entry(name).chapter) for name in list_models()}
+    chapter = entry("vae").chapter
+    with (copy / "models" / f"{chapter}.py").open("a") as file:
+        file.write("\n# touched\n")
+    after = {name: layout.code_digest(entry(name).chapter) for name in list_models()}
+    assert [name for name in before if before[name] != after[name]] == ["vae"]
+
+
+def test_every_recipe_is_valid_and_has_a_gate() -> None:
+    loaded = params.load(ROOT / "params.yaml")
+    assert set(loaded.gates) == set(loaded.recipes)
+    assert {entry(r.model).name for r in loaded.recipes.values()} == set(list_models()), "each model has a recipe"
+
+
+def test_the_tour_needs_its_recipes_and_no_others() -> None:
+    tour = params.load(ROOT / "params.yaml").tour
+    for folder, suffix in (("models", ""), ("scores", ""), ("registered", ".json")):
+        named = [d for d in DVC["tour"]["deps"] if d.startswith(f"{folder}/")]
+        assert named == [f"{folder}/{name}{suffix}" for name in tour]
+
+
+def test_stage_dependencies_exist() -> None:
+    for stage in DVC.values():
+        for dep in stage.get("do", stage)["deps"]:
+            if "${" not in dep and dep.split("/")[0] in ("gen", "pipelines"):
+                assert (ROOT / dep).exists(), dep
+
+
+def test_commands_of_the_readme_exist() -> None:
+    known = set(_parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr]
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    for page in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / page).read_text().split("What is coming")[0]
+        for block in re.findall(r"```(?:sh|bash|console)?\n(.*?)```", text, re.S) + re.findall(r"`([^`\n]+)`", text):
+            for line in block.splitlines():
+                words = line.strip().removeprefix("$ ").split()
+                if words[:1] == ["gen"] and len(words) > 1 and words[1].isalpha():
+                    assert words[1] in known, f"{page}: {line}"
+                if words[:1] == ["make"] and len(words) > 1:
+                    assert words[1] in targets, f"{page}: {line}"
+
+
+def test_no_path_of_one_machine() -> None:
+    for path in [*ROOT.glob("*.*"), *(ROOT / "gen").rglob("*.py"), *(ROOT / "pipelines").rglob("*.*")]:
+        if path.is_file() and path.suffix in (".py", ".md", ".yaml", ".toml", ".j2"):
+            assert not re.search(r"(?<![\w.])/(home|root|Users|work)/\w", path.read_text()), path
