@@ -132,10 +132,15 @@ class GenerativeModel(nn.Module):
     Attributes:
         spaces: kinds of space (see :mod:`gen.data.spaces`) the objective is meant for.
         rank_local: names of buffers that belong to one rank, e.g. persistent chains.
+        conditional: whether ``sample`` takes class labels.
+
+    Persistent floating-point buffers that are not rank-local (running statistics) are averaged over ranks after every
+    step; register constants with ``persistent=False``.
     """
 
     spaces: ClassVar[tuple[str, ...]]
     rank_local: ClassVar[tuple[str, ...]] = ()
+    conditional: ClassVar[bool] = False
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()

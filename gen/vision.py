@@ -15,7 +15,7 @@ SCHEMAS = tuple(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Ten
 def _declare_operators() -> torch.library.Library | None:
     """Declare the schemas torchvision registers fake kernels for, if its own library could not."""
     try:
-        import torchvision
+        import torchvision  # noqa: F401  # the attempt itself
     except RuntimeError as problem:
         if "torchvision::" not in str(problem):
             raise

@@ -22,7 +22,7 @@ import torch
 
 from gen.errors import GenError, PreemptedError, TrainingError
 from gen.recipe import Recipe
-from gen.train.context import ProcessContext, default_device, stop_on_signal
+from gen.train.context import ProcessContext, stop_on_signal
 from gen.train.loop import fit
 from pipelines.lifeline import sole_writer
 from pipelines.params import Resources
@@ -144,13 +144,17 @@ def _quiet_environment() -> None:
     warnings.filterwarnings("ignore", module="ray")
 
 
-def connect(resources: Resources, *, cpus: int) -> None:
-    """Connect to the cluster at ``resources.address``, or start one on this machine with ``cpus`` logical CPUs."""
+def connect(resources: Resources, *, cpus: int) -> bool:
+    """Connect to the cluster at ``resources.address``, or start one on this machine with ``cpus`` logical CPUs.
+
+    Returns:
+        Whether the connection is new: then the caller ends it, and a local cluster with it.
+    """
     _quiet_environment()
     import ray
 
     if ray.is_initialized():
-        return
+        return False
     if resources.address == "local":
         # A head that died without cleaning up makes a plain init() hang; "local" always starts afresh.
         ray.init(
@@ -163,6 +167,7 @@ def connect(resources: Resources, *, cpus: int) -> None:
         )
     else:
         ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
+    return True
 
 
 def _use_gpu(resources: Resources) -> bool:
@@ -214,8 +219,7 @@ def _through_ray(job: Job, resources: Resources) -> Path:
 
 def _fit_with_ray(job: Job, resources: Resources) -> dict[str, str] | None:
     low, high = resources.span
-    own = resources.address == "local"
-    connect(resources, cpus=max(high, os.cpu_count() or 1))
+    ours = connect(resources, cpus=max(high, os.cpu_count() or 1))
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -248,14 +252,6 @@ def _fit_with_ray(job: Job, resources: Resources) -> dict[str, str] | None:
             f"allows. The last failure was: {first}\nCheckpoints are kept; the same command goes on from the newest."
         ) from error
     finally:
-        if own:
+        if ours:
             ray.shutdown()
     return result
-
-
-def describe() -> dict[str, Any]:
-    """What `gen doctor` says of Ray."""
-    _quiet_environment()
-    import ray
-
-    return {"version": ray.__version__, "device": str(default_device())}

@@ -29,13 +29,17 @@ def evaluate(name: str, layout: Layout) -> None:
     params = load(layout.root / "params.yaml")
     recipe = params.recipe(name)
     torch.set_num_threads(THREADS)
+    model = load_model(layout.weights(name)).model
+    drawn = params.evaluation.samples
+    classes = torch.arange(drawn) % model.spec.num_classes if model.conditional else None
     with timed(f"evaluation of {name}"):
         card, pictures = measure(
-            load_model(layout.weights(name)).model,
+            model,
             judge=load_judge(layout.judge(recipe.dataset)),
             splits={split: everything(layout.shards(recipe.dataset), split) for split in ("train", "test")},
             seed=params.evaluation.seed,
-            num_samples=params.evaluation.samples,
+            num_samples=drawn,
+            conditions=classes,
         )
     values = flatten(card)
     with atomic_directory(layout.scores(name)) as staging:

@@ -70,7 +70,7 @@ class Sampler(mlflow.pyfunc.PythonModel):
         if "label" not in model_input or model_input["label"].isna().all():
             return None
         classes = self.model.spec.num_classes
-        if not getattr(self.model, "conditional", False):
+        if not self.model.conditional:
             raise _refused(f"label: {type(self.model).__name__} takes no labels. Leave the column out.")
         given = model_input["label"]
         if given.isna().any() or not given.between(0, classes - 1).all() or (given % 1 != 0).any():

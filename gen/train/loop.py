@@ -9,6 +9,7 @@ run directory
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -149,7 +150,8 @@ class _Run:
         training, clock = self.recipe.training, self.clock
         if self.found is not None:
             self._load(self.found)
-        self._event("start", world=self.context.world, device=str(self.device), resumed=self.clock.images)
+        facts = {"world": self.context.world, "device": str(self.device), "pid": os.getpid()}
+        self._event("start", resumed=self.clock.images, **facts)
         if self.found is None:
             self._pictures()
             if training.nonfinite == "rollback":

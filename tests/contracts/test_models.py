@@ -161,6 +161,7 @@ def test_capabilities_keep_their_shapes_and_spaces(name: str, images: tuple[Tens
     space = model.spec.space
     x = space.encode(images[0][:5])
     assert any(isinstance(model, c) for c in (Samples, Scores, Encodes)), "a model must be able to do something"
+    before = copy.deepcopy(model.state_dict())
     if isinstance(model, Samples):
         torch.manual_seed(0)
         drawn = model.sample(5)
@@ -185,6 +186,8 @@ def test_capabilities_keep_their_shapes_and_spaces(name: str, images: tuple[Tens
     if isinstance(model, Pictures):
         for picture in model.pictures().values():
             assert picture.ndim == 4 and picture.min() >= 0 and picture.max() <= 1
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), f"using the model changed {key}"
 
 
 @pytest.mark.parametrize("name", MODELS)

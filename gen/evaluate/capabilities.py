@@ -1,0 +1,75 @@
+"""Capabilities: what there is to say about a model that scores, encodes, completes or shows pictures.
+
+Samples, about which there is most to say, have a room of their own: :mod:`gen.evaluate.fidelity`.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from gen.evaluate.bench import Bench, Measured, Score, in_space, paired
+from gen.evaluate.codes import decode_all, encode_all, linear_probe, mean_squared_error, peak_signal_to_noise
+from gen.evaluate.grids import to_uint8
+from gen.evaluate.likelihood import log_likelihoods
+from gen.evaluate.samples import random_rows
+from gen.evaluate.seeds import fixed_seed
+from gen.model import Completes, Encodes, Pictures, Scores
+
+PAIRS = 32
+PROBE_IMAGES = 5_000
+
+
+def likelihoods(model: Scores, bench: Bench) -> Measured:
+    """``nats`` and ``bits_per_dim`` by the estimator to quote, and ``nats_<estimator>`` by each."""
+    scores: dict[str, Score] = {}
+    found = log_likelihoods(model, bench.spec, bench.test_x, seed=bench.seed, batch_size=bench.batch_size)
+    for suffix, result in [(f"_{each.estimator}", each) for each in found] + [("", found[-1])]:
+        scores |= bench.scores(
+            {f"nats{suffix}": result.nats, f"bits_per_dim{suffix}": result.bits_per_dim},
+            n_real=result.n,
+            split="test",
+            estimator=result.estimator,
+            kind=result.kind,
+            standard_error_nats=result.standard_error,
+        )
+    return scores, {}
+
+
+def codes(model: Encodes, bench: Bench) -> Measured:
+    """How well images survive their codes, and how well a straight line finds the classes there."""
+    options = {"seed": bench.seed, "batch_size": bench.batch_size}
+    test_codes = encode_all(model, bench.test_x, **options)
+    rebuilt = decode_all(model, bench.spec, test_codes, **options)
+    mse = mean_squared_error(rebuilt, bench.test_view)
+    scores = bench.scores(
+        {"reconstruction_mse": mse, "reconstruction_psnr": peak_signal_to_noise(mse)}, n_real=len(rebuilt), split="test"
+    )
+    images, labels = bench.train
+    rows = random_rows(len(images), PROBE_IMAGES, seed=bench.seed)
+    x = in_space(images[rows], bench.spec.space, seed=bench.seed).to(bench.home)
+    probes = {"linear_probe": (encode_all(model, x, **options), test_codes), "linear_probe_pixels": (x, bench.test_x)}
+    for name, (of_train, of_test) in probes.items():
+        found = linear_probe((of_train, labels[rows]), (of_test, bench.test[1]))
+        facts = {"n_train": len(rows), "n_real": len(of_test), "dims": of_train.flatten(1).shape[1], "split": "test"}
+        scores |= bench.scores({name: found}, **facts)
+    shown = random_rows(len(rebuilt), PAIRS, seed=bench.seed)
+    return scores, {"reconstructions": paired(bench.test_view[shown], rebuilt[shown])}
+
+
+@torch.no_grad()
+def completions(model: Completes, bench: Bench) -> Measured:
+    """Test images beside what the model makes of their upper halves; nothing to score, for many answers are right."""
+    rows = random_rows(len(bench.test_view), PAIRS, seed=bench.seed)
+    x = bench.test_x[rows]
+    known = torch.zeros_like(x, dtype=torch.bool)
+    known[:, :, : x.shape[2] // 2] = True
+    with fixed_seed(bench.seed):
+        completed = bench.spec.space.decode(model.complete(x, known)).cpu()
+    return {}, {"completions": paired(bench.test_view[rows], completed)}
+
+
+@torch.no_grad()
+def own_pictures(model: Pictures, bench: Bench) -> Measured:
+    """Whatever the model shows of itself."""
+    with fixed_seed(bench.seed):
+        return {}, {name: to_uint8(images).cpu() for name, images in model.pictures().items()}

@@ -1,0 +1,40 @@
+"""Grids: many small images on one sheet."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from gen.files import write_bytes
+from gen.vision import make_grid
+
+PAPER = 235  # light grey: black digits and white digits both keep their edges
+SMALL = 48  # pixels; smaller images are enlarged by a whole factor, so that pixels stay square
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Floats in [0, 1], clamped, to uint8; uint8 as it is."""
+    return images if images.dtype == torch.uint8 else (images.clamp(0, 1) * 255.0).round().to(torch.uint8)
+
+
+def grid(images: Tensor, *, columns: int = 8) -> NDArray[np.uint8]:
+    """One sheet, row by row: (N, C, H, W), uint8 or floats in [0, 1], C of 1 or 3 -> uint8 (height, width, 3)."""
+    pixels = to_uint8(images.detach().cpu())
+    scale = max(1, SMALL // max(pixels.shape[2:]))
+    pixels = pixels.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
+    sheet = make_grid(pixels, nrow=columns, padding=2 * scale, pad_value=PAPER)
+    pixels_HWC: NDArray[np.uint8] = sheet.permute(1, 2, 0).contiguous().numpy()
+    return pixels_HWC
+
+
+def save_png(path: Path, images: Tensor, *, columns: int = 8) -> None:
+    """Write :func:`grid` as a PNG file, whole or not at all."""
+    file = io.BytesIO()
+    Image.fromarray(grid(images, columns=columns)).save(file, "PNG")
+    write_bytes(path, file.getvalue())

@@ -1,0 +1,107 @@
+"""PixelCNN: the chain rule over pixels, all conditionals by one stack of masked convolutions.
+
+An image is a sequence of pixels in raster order, and any distribution over images is a product of conditionals. A
+convolution whose kernel is masked to what lies above and to the left computes all of them in one parallel pass, which
+makes the likelihood exact and training as cheap as that of a classifier [1]. A pixel is a choice among K levels, never
+a real number: the softmax can be multimodal and puts no mass outside the range. The price is paid in sampling, pixel
+by pixel, and in the field: it is bounded, and stacked masks leave a blind spot to the upper right of every pixel.
+
+    log p(x) = sum_i log p(x_i | x_1, ..., x_{i-1}),     p(x_i | .) = softmax over K levels, R before G before B
+
+Net: 7x7 mask A, then residual blocks of 3x3 mask B, then two 1x1 layers (table 1 of [1]).
+Algorithm: gradient descent on -log p(x); ancestral sampling.
+
+Metrics: bits_per_dim.
+
+[1] A. van den Oord, N. Kalchbrenner, K. Kavukcuoglu. Pixel Recurrent Neural Networks. 2016.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gen.data.spaces import DataSpec
+from gen.errors import RecipeError
+from gen.inference.ancestral import ancestral
+from gen.losses.likelihoods import categorical_log_prob
+from gen.model import Adam, Batch, GenerativeModel, Likelihood, Metrics, Optim
+from gen.nets.masked import MaskedConv2d, ResidualBlock
+from gen.registry import register
+
+
+@register("pixelcnn")
+class PixelCNN(GenerativeModel):
+    """See module.
+
+    Args:
+        features: h of the residual blocks, 2h outside them; a multiple of the image's channels.
+        blocks: residual blocks; each widens the field by one pixel.
+        kernel: width of the first convolution, odd.
+        head: features of the layer before the softmax; a multiple of the image's channels.
+    """
+
+    spaces: ClassVar[tuple[str, ...]] = ("binary_dynamic", "binary_fixed", "levels")
+
+    def __init__(self, spec: DataSpec, *, features: int = 16, blocks: int = 7, kernel: int = 7, head: int = 32) -> None:
+        super().__init__(spec)
+        colours = spec.shape[0]
+        for name, value in (("features", features), ("head", head)):
+            if value < 1 or value % colours:
+                raise RecipeError(
+                    f"hyper.{name}: found {value}, allowed positive multiples of the image's {colours} channels. "
+                    f"Use {max(1, value // colours) * colours}."
+                )
+        if blocks < 0:
+            raise RecipeError(f"hyper.blocks: found {blocks}, allowed 0 and more. Use 7.")
+        if kernel < 3 or kernel % 2 == 0:
+            raise RecipeError(f"hyper.kernel: found {kernel}, allowed odd numbers from 3. Use {max(3, kernel | 1)}.")
+        assert spec.space.levels is not None
+        self.levels = spec.space.levels
+        self.reach = kernel // 2 + blocks
+        self.net = nn.Sequential(
+            MaskedConv2d(colours, 2 * features, kernel, mask="A", colours=colours),
+            *(ResidualBlock(features, colours=colours) for _ in range(blocks)),
+            nn.ReLU(),
+            MaskedConv2d(2 * features, head, 1, mask="B", colours=colours),
+            nn.ReLU(),
+            MaskedConv2d(head, colours * (self.levels - 1), 1, mask="B", colours=colours),
+        )
+
+    def optimizers(self) -> dict[str, Optim]:
+        """See base. The paper's RMSprop gives way to Adam, as in all later pixel models."""
+        return {"model": Adam(lr=2e-3, clip=1.0, warmup=500, decay="cosine")}
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Images in [0, 1], (B, C, H, W) -> logits of the K levels, (B, K, C, H, W).
+
+        A softmax has K - 1 degrees of freedom: level 0 has the logit 0. With K = 2 this is the logistic of one logit.
+        """
+        free = self.net(x).unflatten(1, (x.shape[1], self.levels - 1)).transpose(1, 2)
+        return F.pad(free, (0, 0, 0, 0, 0, 0, 1, 0))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> log p(x) in nats, (B,)."""
+        return categorical_log_prob(self.logits(x), (x * (self.levels - 1)).round().long())
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """See base: -log p(x) in nats per image."""
+        nats = -self.log_prob(batch.x).mean()
+        return nats, {"bits_per_dim": nats.detach() / (self.spec.dims * math.log(2))}
+
+    def sample(self, count: int, *, condition: Tensor | None = None) -> Tensor:
+        """See base."""
+        blank = next(self.parameters()).new_zeros(count, *self.spec.shape)
+        return self.complete(blank, torch.zeros_like(blank, dtype=torch.bool))
+
+    def complete(self, x: Tensor, known: Tensor) -> Tensor:
+        """See base. A pixel is drawn given those before it in raster order; known ones after it do not inform it."""
+        return ancestral(self.logits, x, known, reach=self.reach)
+
+    def likelihoods(self) -> dict[str, Likelihood]:
+        """See base."""
+        return {"exact": Likelihood("exact", self.log_prob)}

@@ -1,0 +1,194 @@
+"""PixelCNN: a normalised distribution, causal to the last bit, sampled and completed as its conditionals say."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from gen.data.spaces import DataSpec, Space
+from gen.inference.ancestral import ancestral
+from gen.losses.likelihoods import categorical_log_prob
+from gen.model import Batch
+from gen.models.autoregressive.pixelcnn import PixelCNN
+from gen.nets.masked import MaskedConv2d
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def tiny(shape: tuple[int, int, int], space: str, blocks: int = 1, features: int = 12, kernel: int = 3) -> PixelCNN:
+    """A PixelCNN in float64 with weights large enough for conditionals that are far from uniform."""
+    spec = DataSpec(shape, 0, Space.parse(space))
+    model = PixelCNN(spec, features=features, blocks=blocks, kernel=kernel, head=12).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0)
+    return model
+
+
+def all_images(shape: tuple[int, int, int], levels: int) -> Tensor:
+    """Every image of a shape, (K^(C H W), C, H, W), with values k / (K - 1)."""
+    values = torch.arange(levels, dtype=torch.float64) / (levels - 1)
+    dims = shape[0] * shape[1] * shape[2]
+    return torch.cartesian_prod(*[values] * dims).view(-1, *shape)
+
+
+def raster(shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+    """Indices (c, i, j) in the order of the chain rule: row, column, channel."""
+    channels, height, width = shape
+    return [(c, i, j) for i, j, c in product(range(height), range(width), range(channels))]
+
+
+CASES = [
+    ((1, 2, 2), "binary_fixed", 2),
+    ((2, 1, 2), "levels(3)", 3),
+    ((3, 1, 2), "levels(3)", 3),
+    ((1, 3, 3), "binary_fixed", 2),
+]
+
+
+@pytest.mark.parametrize(("shape", "space", "levels"), CASES)
+@torch.no_grad()
+def test_probabilities_of_all_images_sum_to_one(shape, space, levels):
+    log_p = tiny(shape, space).log_prob(all_images(shape, levels))
+    assert log_p.std() > 0.1
+    assert log_p.exp().sum().item() == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_logits_depend_on_the_past_only_and_on_all_of_it_within_the_field(colours):
+    """The set of values with a gradient equals the field worked out from the kernels' offsets: none more, none less."""
+    shape, blocks, kernel = (colours, 7, 9), 2, 5
+    model = tiny(shape, "levels(3)", blocks, features=24, kernel=kernel)
+    x = torch.rand(16, *shape, dtype=torch.float64, requires_grad=True)
+    logits = model.logits(x)
+    order = raster(shape)
+    for target in [order[0], order[-1], (0, 3, 4), (colours - 1, 3, 4), (colours // 2, 4, 7)]:
+        c, i, j = target
+        (gradient,) = torch.autograd.grad(logits[:, 1:, c, i, j].sum(), x, retain_graph=True)
+        touched = {index for index in order if gradient[(slice(None), *index)].abs().max() > 0}
+        assert touched == field(target, shape, kernel, blocks)
+        assert all(order.index(index) < order.index(target) for index in touched)
+
+
+def field(
+    target: tuple[int, int, int], shape: tuple[int, int, int], kernel: int, blocks: int
+) -> set[tuple[int, int, int]]:
+    """Values (c, i, j) that can reach the logits of ``target`` through ``blocks`` 3x3 mask B and one k x k mask A."""
+    _, height, width = shape
+    c, i, j = target
+    pixels = {(i, j)}
+    for _ in range(blocks):
+        steps = [(0, 0), (0, -1), (-1, -1), (-1, 0), (-1, 1)]
+        pixels = {(r + a, s + b) for r, s in pixels for a, b in steps}
+        pixels = {(r, s) for r, s in pixels if 0 <= r < height and 0 <= s < width}
+    half = kernel // 2
+    reached = set()
+    for (r, s), a, b in product(pixels, range(-half, 1), range(-half, half + 1)):
+        if (a < 0 or b < 0) and 0 <= r + a < height and 0 <= s + b < width:
+            reached |= {(colour, r + a, s + b) for colour in range(shape[0])}
+        elif (a, b) == (0, 0):  # the pixel itself: earlier colours here, every colour where a mask B moved away first
+            same = (r, s) == (i, j)
+            reached |= {(colour, r, s) for colour in range(c if same else shape[0] - 1)}
+    return reached
+
+
+def test_the_first_value_has_no_past():
+    model = tiny((2, 4, 4), "levels(4)")
+    logits = model.logits(torch.rand(8, 2, 4, 4, dtype=torch.float64))[:, :, 0, 0, 0]
+    assert torch.equal(logits, logits[:1].expand_as(logits))
+
+
+def test_training_moves_no_masked_weight_and_forward_writes_to_none():
+    conv = MaskedConv2d(4, 4, 3, mask="B", colours=2).double()
+    before = conv.weight.detach().clone()
+    conv(torch.randn(2, 4, 5, 5, dtype=torch.float64)).square().sum().backward()
+    assert torch.equal(conv.weight, before)
+    assert conv.weight.grad is not None
+    assert torch.equal(conv.weight.grad != 0, conv.mask.bool())
+
+
+def test_binary_likelihood_is_the_bernoulli_of_one_logit():
+    model = tiny((1, 4, 4), "binary_fixed")
+    x = (torch.rand(5, 1, 4, 4) < 0.5).double()
+    logit = model.logits(x)[:, 1]
+    reference = torch.distributions.Bernoulli(logits=logit).log_prob(x).flatten(1).sum(1)
+    torch.testing.assert_close(model.log_prob(x), reference)
+    torch.testing.assert_close(model.loss(Batch(x))[0], -reference.mean())
+
+
+@pytest.mark.parametrize(("shape", "space"), [((1, 5, 6), "binary_fixed"), ((3, 3, 4), "levels(4)")])
+@torch.no_grad()
+def test_conditionals_seen_while_sampling_sum_to_log_prob(shape, space):
+    """The sampler's own softmaxes, computed on windows of half-finished images, are the chain rule of log_prob."""
+    model, seen = tiny(shape, space), []
+
+    def recorded(x: Tensor) -> Tensor:
+        seen.append(model.logits(x))
+        return seen[-1]
+
+    blank = torch.zeros(6, *shape, dtype=torch.float64)
+    x = ancestral(recorded, blank, blank.bool(), reach=model.reach)
+    levels = (x * (model.levels - 1)).round().long()
+    total = torch.zeros(6, dtype=torch.float64)
+    for (c, i, j), logits in zip(raster(shape), seen, strict=True):
+        at = logits[:, :, c, min(i, model.reach), min(j, model.reach)]
+        total += categorical_log_prob(at[:, :, None], levels[:, c, i, j, None])
+    torch.testing.assert_close(total, model.log_prob(x))
+
+
+@torch.no_grad()
+def test_windows_draw_the_same_images_as_whole_images():
+    model, blank = tiny((1, 8, 9), "levels(4)", blocks=1), torch.zeros(8, 1, 8, 9, dtype=torch.float64)
+    torch.manual_seed(1)
+    windows = ancestral(model.logits, blank, blank.bool(), reach=model.reach)
+    torch.manual_seed(1)
+    whole = ancestral(model.logits, blank, blank.bool())
+    assert torch.equal(windows, whole)
+    assert set((whole * 3).unique().tolist()) == {0.0, 1.0, 2.0, 3.0}
+
+
+@torch.no_grad()
+def test_samples_are_distributed_as_the_enumeration_says():
+    shape = (1, 2, 2)
+    model, draws = tiny(shape, "binary_fixed"), 20_000
+    expected = model.log_prob(all_images(shape, 2)).exp() * draws
+    index = (model.sample(draws).flatten(1) * torch.tensor([8.0, 4.0, 2.0, 1.0], dtype=torch.float64)).sum(1).long()
+    observed = torch.bincount(index, minlength=16)
+    assert expected.max() > 2 * expected.min()
+    assert ((observed - expected).square() / expected).sum() < 37.7  # chi-square, 15 degrees of freedom, p = 0.001
+
+
+@torch.no_grad()
+def test_completions_are_distributed_as_the_conditional_says():
+    """Known first row of a 2x2 image: the second row follows p(x) / sum over its four values."""
+    shape, draws = (1, 2, 2), 20_000
+    model = tiny(shape, "binary_fixed")
+    x = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64).view(1, 1, 2, 2).repeat(draws, 1, 1, 1)
+    known = torch.zeros(draws, 1, 2, 2, dtype=torch.bool)
+    known[:, :, 0] = True
+    drawn = model.complete(x, known)
+    joint = model.log_prob(all_images(shape, 2)).exp()[8:12]
+    expected = joint / joint.sum() * draws
+    observed = torch.bincount((drawn[:, 0, 1, 0] * 2 + drawn[:, 0, 1, 1]).long(), minlength=4)
+    assert ((observed - expected).square() / expected).sum() < 16.3  # chi-square, 3 degrees of freedom, p = 0.001
+
+
+@torch.no_grad()
+def test_completion_keeps_the_known_and_never_reads_the_unknown():
+    model = tiny((2, 5, 5), "levels(4)")
+    x = torch.randint(4, (6, 2, 5, 5)).double() / 3
+    known = torch.rand(6, 2, 5, 5) < 0.5
+    hidden = torch.where(known, x, torch.nan)
+    torch.manual_seed(1)
+    completed = model.complete(hidden, known)
+    assert torch.equal(completed[known], x[known])
+    assert torch.equal(hidden[known], x[known])
+    assert (completed[~known] != x[~known]).any()
+    torch.manual_seed(1)
+    assert torch.equal(model.complete(x, known), completed)
