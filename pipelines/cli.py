@@ -167,8 +167,19 @@ def _evaluate(arguments: argparse.Namespace, layout: Layout) -> int:
     if arguments.json:
         print(json.dumps(values, indent=2))
     else:
-        print("\n".join(f"{name:24} {value:.6g}" for name, value in values.items()))
+        print(_scores_table(values))
     return 0 if passed(arguments.recipe, layout) else GATE_FAILED
+
+
+def _scores_table(values: dict[str, float]) -> str:
+    """One line per score; distances beside those of real images and of independent pixels."""
+    suffixes = ("", "_floor", "_independent")
+    names = [name for name in values if not name.endswith(suffixes[1:])]
+    lines = [f"{'':24}{'this model':>12}{'real images':>14}{'indep. pixels':>15}"]
+    for name in names:
+        cells = [f"{values[name + s]:.5g}" if name + s in values else "" for s in suffixes]
+        lines.append(f"{name:24}{cells[0]:>12}{cells[1]:>14}{cells[2]:>15}".rstrip())
+    return "\n".join(lines)
 
 
 def _ui(arguments: argparse.Namespace, layout: Layout) -> None:
@@ -180,10 +191,14 @@ def _ui(arguments: argparse.Namespace, layout: Layout) -> None:
 
 
 def _sync(arguments: argparse.Namespace, layout: Layout) -> None:
+    from pipelines.lifeline import BusyError
     from pipelines.tracking import sync
 
     for run in sorted((layout.root / "runs").glob("*/tracking.json")):
-        print(f"{run.parent.name}: {sync(layout.root, run.parent)} events sent")
+        try:
+            print(f"{run.parent.name}: {sync(layout.root, run.parent)} events sent")
+        except BusyError:
+            print(f"{run.parent.name}: another process is sending it")
 
 
 if __name__ == "__main__":

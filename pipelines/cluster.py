@@ -198,13 +198,20 @@ def _through_ray(job: Job, resources: Resources) -> Path:
         except BaseException as error:
             outcome["error"] = error
 
-    with stop_on_signal(stop):
-        thread = threading.Thread(target=run, name="ray-train", daemon=True)
-        thread.start()
-        while thread.is_alive():
-            if stop.is_set() and job.directory.exists():
-                (job.directory / STOP_FILE).touch()
-            thread.join(STOP_POLL_S)
+    ours = connect(resources, cpus=max(high, os.cpu_count() or 1))
+    try:
+        with stop_on_signal(stop):  # after connecting: Ray's own handler would abort the process three seconds later
+            thread = threading.Thread(target=run, name="ray-train", daemon=True)
+            thread.start()
+            while thread.is_alive():
+                if stop.is_set():
+                    (job.directory / STOP_FILE).touch()
+                thread.join(STOP_POLL_S)
+    finally:
+        if ours:
+            import ray
+
+            ray.shutdown()
     if "error" in outcome:
         raise outcome["error"]
     answer: dict[str, str] = outcome["result"] or {}
@@ -219,8 +226,6 @@ def _through_ray(job: Job, resources: Resources) -> Path:
 
 def _fit_with_ray(job: Job, resources: Resources) -> dict[str, str] | None:
     low, high = resources.span
-    ours = connect(resources, cpus=max(high, os.cpu_count() or 1))
-    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
@@ -251,7 +256,4 @@ def _fit_with_ray(job: Job, resources: Resources) -> dict[str, str] | None:
             f"{job.recipe.name}: workers were lost more often than resources.max_failures = {resources.max_failures} "
             f"allows. The last failure was: {first}\nCheckpoints are kept; the same command goes on from the newest."
         ) from error
-    finally:
-        if ours:
-            ray.shutdown()
     return result

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from pathlib import Path
 
-from gen.files import read_json, write_json
+from gen.files import atomic_directory, read_json, write_bytes, write_json
 from pipelines.evaluate import scores
 from pipelines.layout import Layout, run_of
+from pipelines.lifeline import sole_writer
 from pipelines.progress import timed
 from pipelines.stage import stage
-from pipelines.tracking import log_evaluation
+from pipelines.tracking import adopt, log_evaluation
 from pipelines.tracking import register as register_model
 
 
 def register(name: str, layout: Layout) -> None:
     """Attach the evaluation of a model to its MLflow run, register it, and write ``registered/<name>.json``."""
     with timed(f"registration of {name}"):
-        run, values = run_of(layout, name), scores(name, layout)
+        run, values = restored(name, layout), scores(name, layout)
         pictures = {path.stem: path for path in sorted((layout.scores(name) / "pictures").glob("*.png"))}
         log_evaluation(layout.root, run, values, pictures, layout.scores(name) / "card.json")
         verdicts = read_json(layout.scores(name) / "gate.json")
@@ -26,6 +29,21 @@ def register(name: str, layout: Layout) -> None:
             layout.root, run_dir=run, model_dir=layout.weights(name), name=name, metrics=values, card=card
         )
         write_json(layout.registered(name), version)
+
+
+def restored(name: str, layout: Layout) -> Path:
+    """The run directory of a model; where training never ran (``dvc pull``), made from what training published."""
+    run, published = run_of(layout, name), layout.model(name)
+    with sole_writer(run):
+        if not (run / "events.jsonl").exists() and (published / "events.jsonl").exists():
+            meta = read_json(layout.weights(name) / "model.json")
+            write_json(run / "recipe.json", meta["recipe"])
+            with atomic_directory(run / "final") as staging:  # the run is complete: training it again must see that
+                shutil.copytree(layout.weights(name), staging, dirs_exist_ok=True)
+            shutil.copytree(published / "pictures", run / "pictures", dirs_exist_ok=True)
+            adopt(layout, run, meta)
+            write_bytes(run / "events.jsonl", (published / "events.jsonl").read_bytes())  # last: marks it as restored
+    return run
 
 
 if __name__ == "__main__":

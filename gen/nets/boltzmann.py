@@ -11,8 +11,8 @@ Units of one side are independent given the other side, and either side sums out
 
 What is learnt is not b and c but the log-odds at typical states mu of the visible and lambda of the hidden units,
 b_0 = b + W'lambda and c_0 = c + W mu. The family of distributions is the same, but the gradient of W is then close to a
-covariance instead of a second moment and no longer drags the biases along [3, 4]: larger learning rates stay stable,
-and the chains mix so much better that log Z becomes easy to estimate.
+covariance instead of a second moment and no longer drags the biases along [3, 4]. Chains mix better in what is learnt:
+for 500 units on 3,500 digits the two sides of annealed importance sampling differed by 0.1 nats instead of 3.3.
 
 [1] Paul Smolensky. Information processing in dynamical systems: foundations of harmony theory. In Parallel Distributed
     Processing, volume 1, 1986.

@@ -25,7 +25,11 @@ class NotFiniteError(TrainingError):
 
 def seed_step(seed: int, part: int, step: int, salt: int = 0) -> None:
     """Reseed the default generators: randomness is a function of (seed, slice, step), so a resume needs no state."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, part, step, salt]).generate_state(1, np.uint64)[0] >> 1))
+    number = int(np.random.SeedSequence([seed, part, step, salt]).generate_state(1, np.uint64)[0] >> 1)
+    # What torch.manual_seed does, less the stack trace it formats for every accelerator that is not in use: 0.1 ms.
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(number)
 
 
 def shared_buffers(model: GenerativeModel) -> list[Tensor]:

@@ -63,7 +63,7 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_bit_equal(project: Proj
     os.kill(worker, signal.SIGKILL)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-    first, second = starts(project)
+    _, second = starts(project)
     assert second["pid"] != worker
     assert 0 < second["resumed"] <= 96_000
     assert_equal(project, golden)

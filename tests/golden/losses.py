@@ -26,7 +26,7 @@ from tests.toys import TOY_HYPER, toy_spec
 
 GOLDEN = Path(__file__).parent
 STEPS, BATCH, SEED = 10, 8, 0
-TOLERANCE = 1e-9  # relative: what another CPU's order of summation may change
+TOLERANCE = 1e-9  # relative, of at least 1 nat: what another order of summation may change
 
 Update = tuple[int, str, float]
 """Step, group, loss."""

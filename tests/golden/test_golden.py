@@ -18,7 +18,7 @@ def test_ten_steps_give_the_recorded_losses(name: str, toy_shards: Path) -> None
     recorded, found = read(path(name).read_text()), losses(name, toy_shards)
     assert [row[:2] for row in found] == [row[:2] for row in recorded], f"other updates. If that is meant: {remedy}"
     for (step, group, loss), (_, _, expected) in zip(found, recorded, strict=True):
-        assert loss == pytest.approx(expected, rel=TOLERANCE, abs=1e-12), (
+        assert loss == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE), (
             f"step {step}, {group}. If the algorithm was changed on purpose, say why in the commit: {remedy}"
         )
     assert torch.get_default_dtype() == torch.float32

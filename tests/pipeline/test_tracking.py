@@ -454,7 +454,7 @@ def test_registering_the_same_again_returns_the_same_version(root, run_dir, regi
 def test_a_version_that_does_not_load_back_gets_no_alias(root, run_dir, tmp_path, monkeypatch):
     write_events(run_dir, 0, 1, end=True)
     asked = {"run_dir": run_dir, "model_dir": store(tmp_path / "weights"), "name": "broken", "metrics": {}}
-    log_model = tracking._log_model
+    log_model = tracking.registry._log_model
 
     def damaging(*arguments, **facts):
         logged = log_model(*arguments, **facts)
@@ -462,7 +462,7 @@ def test_a_version_that_does_not_load_back_gets_no_alias(root, run_dir, tmp_path
         path.write_text("{}")
         return logged
 
-    monkeypatch.setattr(tracking, "_log_model", damaging)
+    monkeypatch.setattr(tracking.registry, "_log_model", damaging)
     for _ in range(2):
         with pytest.raises(TrackingError, match="does not load back"):
             tracking.register(root, **asked)
@@ -492,7 +492,7 @@ def test_weights_changed_in_the_registry_are_not_loaded(root, registered, monkey
     flip(artifacts_of(root, version) / "artifacts" / "weights" / "model.safetensors")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri(root))
     with pytest.raises(StoreError, match="damaged or changed"):
-        tracking._mlflow().pyfunc.load_model(said["model_uri"])
+        tracking.server.load_mlflow().pyfunc.load_model(said["model_uri"])
 
 
 def test_without_a_server_nothing_is_registered(root, run_dir, tmp_path, monkeypatch):
@@ -541,7 +541,7 @@ def sampler(root, tmp_path):
 
 
 def loaded(weights):
-    tracking._mlflow()
+    tracking.server.load_mlflow()
     from pipelines.served import Sampler
 
     class Context:

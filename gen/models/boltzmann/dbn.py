@@ -61,7 +61,7 @@ class DBN(GenerativeModel):
         weight_cost: factor of the penalty |W|^2 / 2 on the weights, not the biases.
         burn_in: Gibbs steps in the top RBM between the chains and a sample.
         particles: AIS particles.
-        temperatures: AIS intermediate distributions.
+        temperatures: AIS steps from the base-rate RBM.
         posterior_samples: draws from Q per image in the bound.
     """
 
@@ -116,8 +116,11 @@ class DBN(GenerativeModel):
         return {f"rbm{index}": list(layer.parameters()) for index, layer in enumerate(self.layers)}
 
     def optimizers(self) -> dict[str, Optim]:
-        """Plain SGD; the decay within each share of the budget is in the loss."""
-        return {name: SGD(lr=0.2) for name in self.groups()}
+        """Plain SGD; the decay within each share of the budget is in the loss.
+
+        The upper RBMs start at a good model, which the rate of the first would undo before it learns anything.
+        """
+        return {name: SGD(lr=0.2 if name == "rbm0" else 0.05) for name in self.groups()}
 
     def initialize(self, x: Tensor) -> None:
         """Visible biases at the log-odds of the pixel means; chains at samples of this first model."""
@@ -178,16 +181,19 @@ class DBN(GenerativeModel):
     @torch.no_grad()
     def sample(self, count: int, *, condition: Tensor | None = None) -> Tensor:
         """See :class:`gen.model.Samples`: ``burn_in`` Gibbs steps of the top RBM's chains, then down the stack."""
-        h = self._sample_top(count)
-        for layer in reversed(self.stack[:-1]):
-            h = sample_bits(layer.visible_logits(h))
-        return h.view(count, *self.spec.shape)
+        return self._generate(self._sample_top(count)).view(count, *self.spec.shape)
 
     def _sample_top(self, count: int) -> Tensor:
-        """Visible states of the top RBM, (count, D)."""
+        """Visible states of the top RBM, (count, units)."""
         rbm = self.stack[-1]
         chosen = torch.randint(len(self.chains), (count,), device=self.chains.device)
         return gibbs(rbm, self._chains(rbm)[chosen], self.burn_in)
+
+    def _generate(self, h: Tensor) -> Tensor:
+        """Pixels drawn down the stack from visible states of the top RBM, (B, units) -> (B, D)."""
+        for layer in reversed(self.stack[:-1]):
+            h = sample_bits(layer.visible_logits(h))
+        return h
 
     @torch.no_grad()
     def likelihoods(self) -> dict[str, Likelihood]:
@@ -195,18 +201,17 @@ class DBN(GenerativeModel):
 
         A bound is one up to the error of its log Z: AIS leans low and lifts it, reverse AIS leans high and lowers it.
         """
-        first, top = self.stack[0], self.stack[-1]
-        images = gibbs(first, self.sample(self.particles).flatten(1), self.burn_in)
-        log_z_first = ais.bracket(first, images, self.temperatures).forward.value
-        log_z_top = ais.bracket(top, self._sample_top(self.particles), self.temperatures)
+        stack, h = self.stack, self._sample_top(self.particles)
+        first = stack[0]
+        base, path = ais.base_rates(first, self._generate(h)), ais.linear_path(self.temperatures)
+        first_log_z = ais.forward(first, base, path, self.particles).value
+        top_log_z = ais.bracket(stack[-1], h, self.temperatures)
         return {
-            "layer1_ais": Likelihood("estimate", partial(self._bound, layers=[first], log_z=log_z_first)),
+            "layer1_ais": Likelihood("estimate", partial(self._bound, layers=[first], log_z=first_log_z)),
             "bound_ais_reverse": Likelihood(
-                "lower bound", partial(self._bound, layers=self.stack, log_z=log_z_top.reverse.value)
+                "lower bound", partial(self._bound, layers=stack, log_z=top_log_z.reverse.value)
             ),
-            "bound_ais": Likelihood(
-                "lower bound", partial(self._bound, layers=self.stack, log_z=log_z_top.forward.value)
-            ),
+            "bound_ais": Likelihood("lower bound", partial(self._bound, layers=stack, log_z=top_log_z.forward.value)),
         }
 
     @torch.no_grad()

@@ -57,7 +57,7 @@ class RBM(GenerativeModel):
         weight_cost: factor of the penalty |W|^2 / 2 on the weights, not the biases (section 10 of [4]).
         burn_in: Gibbs steps between the persistent chains (or, without them, noise) and a sample.
         particles: AIS particles.
-        temperatures: AIS intermediate distributions.
+        temperatures: AIS steps from the base-rate RBM.
     """
 
     spaces = ("binary_dynamic", "binary_fixed")

@@ -1,0 +1,78 @@
+"""The recipes of params.yaml, trained and evaluated by the product itself, each once per session and on demand."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gen.data.raw import Raw
+from gen.data.reader import everything
+from gen.evaluate.seeds import fixed_seed
+from gen.files import read_json
+from gen.model import GenerativeModel
+from gen.store import load_model
+from pipelines.layout import Layout
+from tests.project import ROOT, Project, make_project
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained recipe and its evaluation."""
+
+    layout: Layout
+    name: str
+
+    @property
+    def model(self) -> GenerativeModel:
+        return load_model(self.layout.weights(self.name)).model
+
+    @property
+    def scores(self) -> dict[str, float]:
+        return read_json(self.layout.scores(self.name) / "metrics.json")
+
+    @property
+    def gate(self) -> list[dict[str, Any]]:
+        return read_json(self.layout.scores(self.name) / "gate.json")
+
+    def pixels(self, split: str) -> Tensor:
+        """uint8 images of a split."""
+        return everything(self.layout.shards("digits"), split)[0]
+
+    def images(self, split: str, *, seed: int = 0) -> Tensor:
+        """The same in the model's space."""
+        with fixed_seed(seed):
+            return self.model.spec.space.encode(self.pixels(split))
+
+
+@pytest.fixture(scope="session")
+def tour(raw_digits: Raw, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with this project's own params.yaml, its shards and its judge."""
+    project = make_project(tmp_path_factory.mktemp("tour") / "project", raw_digits)
+    shutil.copy2(ROOT / "params.yaml", project.root / "params.yaml")
+    project.run("python", "-m", "pipelines.judge", "digits")
+    return project
+
+
+@pytest.fixture(scope="session")
+def trained(tour: Project) -> Callable[[str], Trained]:
+    @cache
+    def train(name: str) -> Trained:
+        tour.gen("train", name, "--workers", "0")
+        tour.run("python", "-m", "pipelines.evaluate", name)
+        return Trained(Layout(tour.root), name)
+
+    torch.set_num_threads(1)
+    return train
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    return ROOT
