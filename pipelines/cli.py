@@ -186,7 +186,8 @@ def _ui(arguments: argparse.Namespace, layout: Layout) -> None:
     from pipelines.tracking import server_command
 
     command, environment = server_command(layout.root, port=arguments.port)
-    print(f"http://127.0.0.1:{arguments.port}  (Ctrl+C ends it)", file=sys.stderr, flush=True)
+    hint = "choose 'Model training' at the top left; Ctrl+C ends it"  # MLflow opens on its pages for language models
+    print(f"http://127.0.0.1:{arguments.port}  ({hint})", file=sys.stderr, flush=True)
     os.execvpe(command[0], command, {**os.environ, **environment})
 
 

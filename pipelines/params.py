@@ -11,15 +11,12 @@ tour:        the recipes of `make tour`
 
 from __future__ import annotations
 
-import inspect
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
-from pydantic_core import ErrorDetails
+from pydantic import ConfigDict, create_model
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -27,6 +24,7 @@ from gen.data.spaces import Space
 from gen.errors import RecipeError, nearest
 from gen.recipe import Recipe, Training
 from gen.registry import Entry, entry
+from pipelines.checking import Checker
 
 T = TypeVar("T")
 SECTIONS = ("datasets", "judge", "recipes", "evaluation", "gates", "resources", "tour")
@@ -148,44 +146,6 @@ class Params:
         return self.resources.get(name) or self.resources.get("default") or Resources()
 
 
-class _Checker:
-    """Validates sections of one file and words the errors."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def check(self, kind: type[T], value: Mapping[str, Any], where: str) -> T:
-        """``value`` as ``kind``, strictly typed."""
-        allowed = list(inspect.signature(kind).parameters)
-        for key in value:
-            if key not in allowed:
-                raise RecipeError(
-                    f"{self.path}: {where}.{key}: unknown key. Allowed: {', '.join(allowed) or 'none'}."
-                    f"{nearest(str(key), allowed)}"
-                )
-        adapter: TypeAdapter[T] = TypeAdapter(kind)
-        try:
-            return adapter.validate_json(json.dumps(value), strict=True)
-        except ValidationError as problem:
-            raise RecipeError("\n".join(self.word(e, where) for e in problem.errors())) from None
-        except RecipeError as problem:
-            raise RecipeError(f"{self.path}: {where}: {problem}") from None
-
-    def word(self, problem: ErrorDetails, where: str) -> str:
-        place = ".".join([where, *(str(part) for part in problem["loc"] if not str(part).startswith("tuple["))])
-        if problem["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-            return f"{self.path}: {place}: missing. Add it."
-        return f"{self.path}: {place}: {problem['msg'].lower()}; found {problem['input']!r}."
-
-    def mapping(self, value: Any, where: str) -> dict[str, Any]:
-        """``value`` as a mapping; nothing given is an empty one."""
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise RecipeError(f"{self.path}: {where}: expected keys and values; found {value!r}.")
-        return value
-
-
 def _hyper_schema(found: Entry) -> type:
     """The pydantic schema of a model's hyper-parameters, read off its constructor."""
     hints = get_type_hints(found.cls.__init__)
@@ -196,7 +156,7 @@ def _hyper_schema(found: Entry) -> type:
     return schema
 
 
-def _recipe(checker: _Checker, name: str, value: Any, datasets: Mapping[str, Dataset]) -> Recipe:
+def _recipe(checker: Checker, name: str, value: Any, datasets: Mapping[str, Dataset]) -> Recipe:
     where = f"recipes.{name}"
     given = checker.mapping(value, where)
     given["training"] = checker.check(Training, checker.mapping(given.get("training"), where), f"{where}.training")
@@ -252,7 +212,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
     Raises:
         RecipeError: it names the file and the key, what was found, and what is allowed.
     """
-    checker = _Checker(path)
+    checker = Checker(path)
     try:
         raw = YAML(typ="safe", pure=True).load(path.read_text())
     except FileNotFoundError:

@@ -22,14 +22,15 @@ from PIL import Image
 
 from gen.data.spaces import DataSpec, Space
 from gen.errors import PreemptedError, RecipeError, StoreError
-from gen.files import atomic_directory, digest, sha256
+from gen.files import atomic_directory, digest, read_json, sha256, write_json
 from gen.recipe import Recipe, Training
 from gen.registry import build
 from gen.store import load_model, save_model
 from gen.train.events import EventLog, read, series
-from pipelines import tracking
-from pipelines.layout import Layout
+from pipelines import cli, tracking
+from pipelines.layout import Layout, run_of
 from pipelines.lifeline import BusyError
+from pipelines.register import register, restored
 from pipelines.tracking import Dataset, Description, Mirror, Tracker, TrackingError
 
 SHAPE = (1, 6, 5)
@@ -323,6 +324,18 @@ def test_one_sender_at_a_time(root, run_dir):
     assert tracker.finish("FINISHED", deadline=60)
 
 
+def test_syncing_everything_passes_over_a_run_that_is_training(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri(root))
+    busy, left = tmp_path / "runs" / "busy", tmp_path / "runs" / "left"
+    for run_dir in (busy, left):
+        write_events(run_dir, 0, 1)
+        with Mirror(tmp_path, run_dir, describe(run_dir)):
+            pass
+    with Mirror(tmp_path, busy):
+        assert cli.main(["--root", str(tmp_path), "sync"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["busy: another process is sending it", "left: 4 events sent"]
+
+
 def test_a_torn_line_is_sent_when_it_is_whole(root, run_dir):
     write_events(run_dir, 0, 2, end=True)
     log = run_dir / "events.jsonl"
@@ -381,13 +394,14 @@ def test_an_evaluation_belongs_to_the_run_of_its_training(root, run_dir, tmp_pat
 # ---- the registry --------------------------------------------------------------------------------------------------
 
 
-def store(directory, *, seed=0, name="factor", space="dequantized", **hyper):
+def store(directory, *, seed=0, name="factor", space="dequantized", made=None, **hyper):
     """A small model on disk, with the hyper-parameters of a small factor model unless others are given."""
     torch.manual_seed(seed)
     hyper = hyper or {"latents": 3}
     model = build(name, DataSpec(SHAPE, 10, Space.parse(space)), **hyper)
     with atomic_directory(directory) as staging:
-        save_model(staging, model, name=name, hyper=hyper, images=200, data="d" * 64, recipe={"model": name})
+        made = made or {"data": "d" * 64, "recipe": {"model": name}}
+        save_model(staging, model, name=name, hyper=hyper, images=200, **made)
     return directory
 
 
@@ -449,6 +463,51 @@ def test_registering_the_same_again_returns_the_same_version(root, run_dir, regi
     client = tracking.client(root)
     assert len(client.search_model_versions(f"name = '{said['name']}'")) == 3
     assert str(client.get_model_version_by_alias(said["name"], "candidate").version) == "1"
+
+
+def publish(layout, name):
+    """What the stages before `register` leave of a model, and what `dvc pull` brings; returns its recipe."""
+    recipe = Recipe(name=name, model="factor", dataset="digits", space="dequantized", training=Training(images=200))
+    made = {"recipe": recipe.as_dict(), "data": "d" * 64, "code": "c" * 64, "torch": "2.0"}
+    store(layout.weights(name), made=made)
+    write_events(layout.model(name), 0, 2, end=True)
+    write_json(layout.scores(name) / "metrics.json", {"nll": -3.5})
+    write_json(layout.scores(name) / "card.json", {"nll": {"value": -3.5}})
+    write_json(layout.scores(name) / "gate.json", [])
+    return recipe
+
+
+def test_a_model_trained_elsewhere_brings_its_curves_and_pictures(root):
+    layout, name = Layout(root), "factor-pulled"
+    recipe = publish(layout, name)
+    run_dir = run_of(layout, name)
+    assert not run_dir.exists()
+    for _ in range(2):
+        register(name, layout)
+    client, run = mirrored(root, run_dir)
+    log, _ = read(layout.model(name) / "events.jsonl")
+    curve = [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "val/loss")]
+    assert curve == series(log)["val/loss"]
+    assert len([f for f in client.list_artifacts(run.info.run_id, "images") if f.path.endswith(".png")]) == 2
+    assert (run.info.status, run.info.run_name) == ("FINISHED", name)
+    assert client.get_experiment(run.info.experiment_id).name == "digits"
+    assert run.data.params["training.images"] == "200"
+    assert run.data.tags["gen.trained"] == "elsewhere"
+    assert run.data.tags["version.torch"] == "2.0"
+    assert run.data.metrics["eval/nll"] == -3.5
+    assert client.get_model_version_by_alias(name, "candidate").run_id == run.info.run_id
+    assert read_json(layout.registered(name))["version"] == "1"
+    assert read_json(run_dir / "recipe.json") == recipe.as_dict()
+    load_model(run_dir / "final")  # the run is complete: training it here would keep it as it is
+
+
+def test_a_run_that_is_here_is_not_replaced_by_what_was_published(root):
+    layout, name = Layout(root), "factor-trained"
+    publish(layout, name)
+    write_events(run_of(layout, name), 0, 3)
+    before = (run_of(layout, name) / "events.jsonl").read_bytes()
+    restored(name, layout)
+    assert (run_of(layout, name) / "events.jsonl").read_bytes() == before
 
 
 def test_a_version_that_does_not_load_back_gets_no_alias(root, run_dir, tmp_path, monkeypatch):

@@ -1,0 +1,46 @@
+"""MLflow: runs that mirror training, and models that can be served. Nothing else imports mlflow, but served.py.
+
+Training writes an event log and knows nothing of MLflow (see :mod:`gen.train.events`). What is here follows that log
+and sends it on, so a server that is slow, away or gone for good can neither slow training down nor stop it: the log
+is the spool, and :func:`sync` or the next start sends the rest.
+
+Everything that is sent may be sent again. Metrics are recorded once by the server itself (equal key, step, timestamp
+and value), pictures are looked up before they are sent twice, and a run is found again by a token that was written
+down before it was created. So the order "send, then write down how far" loses nothing and doubles nothing.
+
+    <run>/tracking.json    what the run is called, and per server: the MLflow run and how far it has been told
+    <root>/mlflow          the embedded server, when MLFLOW_TRACKING_URI names none: mlflow.db and artifacts
+
+The rooms, in the order the data goes through them; each knows only those above it:
+
+    server        where MLflow is
+    forms         facts in the form MLflow takes them
+    provenance    what is known about a run before it starts
+    record        tracking.json
+    mirror        one run on one server
+    tracker       who calls the mirror: training, evaluation, ``gen sync``
+    registry      stored models become versions
+"""
+
+from pipelines.tracking.mirror import Mirror
+from pipelines.tracking.provenance import Dataset, Description, provenance
+from pipelines.tracking.registry import register
+from pipelines.tracking.server import TrackingError, client, server_command, tracking_uri
+from pipelines.tracking.tracker import Tracker, adopt, log_evaluation, sync, track_training
+
+__all__ = [
+    "Dataset",
+    "Description",
+    "Mirror",
+    "Tracker",
+    "TrackingError",
+    "adopt",
+    "client",
+    "log_evaluation",
+    "provenance",
+    "register",
+    "server_command",
+    "sync",
+    "track_training",
+    "tracking_uri",
+]
