@@ -88,6 +88,14 @@ class Recipe:
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Inverse of :meth:`as_dict`. Raises :class:`RecipeError` for missing or unknown keys."""
+        try:
+            return cls(**{**values, "training": Training(**values["training"])})
+        except (KeyError, TypeError) as problem:
+            raise RecipeError(f"recipe: {problem}. Expected what Recipe.as_dict() gives.") from None
+
 
 def difference(saved: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Readable lines for every leaf on which two nested dictionaries differ."""

@@ -115,7 +115,8 @@ class Stepper:
             NotFiniteError: a gradient is not finite (unless such updates are skipped).
         """
         model, parts = self.model, self.parts
-        model.train()
+        if not model.training:  # setting the mode walks all modules
+            model.train()
         alone = len(parts) == 1
         before = [b.clone() for b in model.buffers()] if self.skip_nonfinite else []
         draws = [_Draws(draw, part.index) for part in parts]
@@ -170,7 +171,7 @@ class Stepper:
         """Clip, check and step one group. Gradients are equal on all ranks by now, so all ranks decide alike."""
         optim, optimizer, parameters = self.optims[group], self.optimizers[group], self.parallel.groups[group]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         if not torch.isfinite(norm):
             if self.skip_nonfinite:
                 return False

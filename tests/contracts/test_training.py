@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import random
+import json
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,9 +42,8 @@ def two_and_one(toy_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """Every model trained in float64 by two processes, and by one on the same global batches."""
     root = tmp_path_factory.mktemp("ranks")
     recipes = [toy_recipe(name, ema=16) for name in MODELS]
-    port = random.randint(20_000, 50_000)
-    run_in_processes(2, recipes, toy_shards, root / "two", port)
-    run_in_processes(1, recipes, toy_shards, root / "one", port + 1)
+    run_in_processes(2, recipes, toy_shards, root / "two", free_port())
+    run_in_processes(1, recipes, toy_shards, root / "one", free_port())
     return root
 
 
@@ -59,3 +61,28 @@ def test_ranks_are_bit_equal(name: str, two_and_one: Path) -> None:
     assert first.keys() == second.keys() and first
     for key, tensor in first.items():
         assert torch.equal(second[key], tensor), key
+
+
+def test_torchrun_trains_what_one_process_trains(toy_shards: Path, tmp_path: Path) -> None:
+    """The library's own entry, without Ray: two processes of torchrun and one plain one."""
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(toy_recipe("factor").as_dict()))
+    module = ["-m", "gen.train", str(recipe), "--data", str(toy_shards), "--out"]
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    for words in ([*torchrun, *module, "two"], [*module, "one"]):
+        done = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip().endswith("final")
+    assert worst(state(tmp_path / "two"), state(tmp_path / "one")) < 1e-5  # float32
+    recipe.write_text("{}")
+    done = subprocess.run([sys.executable, *module, "no"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "error: recipe: 'training'" in done.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

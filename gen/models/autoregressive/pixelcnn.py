@@ -22,15 +22,14 @@ import math
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gen.data.spaces import DataSpec
 from gen.errors import RecipeError
-from gen.inference.ancestral import ancestral
+from gen.inference.pixels import ancestral
 from gen.losses.likelihoods import categorical_log_prob
 from gen.model import Adam, Batch, GenerativeModel, Likelihood, Metrics, Optim
-from gen.nets.masked import MaskedConv2d, ResidualBlock
+from gen.nets.masked import MaskedConv2d, PixelByPixel, ResidualBlock
 from gen.registry import register
 
 
@@ -62,7 +61,6 @@ class PixelCNN(GenerativeModel):
             raise RecipeError(f"hyper.kernel: found {kernel}, allowed odd numbers from 3. Use {max(3, kernel | 1)}.")
         assert spec.space.levels is not None
         self.levels = spec.space.levels
-        self.reach = kernel // 2 + blocks
         self.net = nn.Sequential(
             MaskedConv2d(colours, 2 * features, kernel, mask="A", colours=colours),
             *(ResidualBlock(features, colours=colours) for _ in range(blocks)),
@@ -77,12 +75,16 @@ class PixelCNN(GenerativeModel):
         return {"model": Adam(lr=2e-3, clip=1.0, warmup=500, decay="cosine")}
 
     def logits(self, x: Tensor) -> Tensor:
-        """Images in [0, 1], (B, C, H, W) -> logits of the K levels, (B, K, C, H, W).
+        """Images in [0, 1], (B, C, H, W) -> logits of the K levels, (B, K, C, H, W)."""
+        return self._of_levels(self.net(x))
+
+    def _of_levels(self, free: Tensor) -> Tensor:
+        """What the net computes, (B, C (K - 1), ...) -> logits of the K levels, (B, K, C, ...).
 
         A softmax has K - 1 degrees of freedom: level 0 has the logit 0. With K = 2 this is the logistic of one logit.
         """
-        free = self.net(x).unflatten(1, (x.shape[1], self.levels - 1)).transpose(1, 2)
-        return F.pad(free, (0, 0, 0, 0, 0, 0, 1, 0))
+        logits = free.unflatten(1, (-1, self.levels - 1)).transpose(1, 2)
+        return torch.cat((torch.zeros_like(logits[:, :1]), logits), 1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) -> log p(x) in nats, (B,)."""
@@ -100,7 +102,8 @@ class PixelCNN(GenerativeModel):
 
     def complete(self, x: Tensor, known: Tensor) -> Tensor:
         """See base. A pixel is drawn given those before it in raster order; known ones after it do not inform it."""
-        return ancestral(self.logits, x, known, reach=self.reach)
+        net = PixelByPixel(self.net, len(x), x.shape[3])
+        return ancestral(lambda i, j: self._of_levels(net.read(i, j)), net.write, x, known)
 
     def likelihoods(self) -> dict[str, Likelihood]:
         """See base."""
