@@ -21,7 +21,7 @@ Logits = Callable[[int, int], Tensor]
 depend only on earlier pixels and on the channels before c of this one. Called C times a pixel, in raster order."""
 
 Write = Callable[[int, int, Tensor], None]
-"""(i, j, values (B, C)): what pixel (i, j) holds. Called after every draw; channels not drawn yet hold 0."""
+"""(i, j, values (B, C)): what pixel (i, j) holds. Called after every draw; what is still to be drawn holds 0."""
 
 
 @torch.no_grad()

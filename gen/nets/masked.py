@@ -69,9 +69,13 @@ class MaskedConv2d(nn.Conv2d):
         x = F.pad(x, (0, 0, top, 0)) if top else x
         return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
 
-    def steps(self, batch: int, width: int) -> MaskedConvSteps:
+    def steps(self, batch: int, width: int) -> Step:
         """This layer pixel by pixel, for ``batch`` images of ``width`` columns, with the weights as they are now."""
-        return MaskedConvSteps(self, batch, width)
+        if self.kernel_size[1] > 1:
+            return CachedConv(self, batch, width)
+        weight, bias = _masked(self)
+        matrix = weight[:, 0, 0]  # (O, I)
+        return lambda x, i, j: torch.addmm(bias, matrix, x)
 
 
 class ResidualBlock(nn.Module):
@@ -104,8 +108,8 @@ class ResidualBlock(nn.Module):
         return lambda x, i, j: x + net(x, i, j)
 
 
-class MaskedConvSteps:
-    """A :class:`MaskedConv2d` pixel by pixel; a :data:`Step`.
+class CachedConv:
+    """A :class:`MaskedConv2d` wider than 1 x 1 pixel by pixel; a :data:`Step`.
 
     What the rows above contribute is worked out for a whole row at once, when the row begins. What is left for a pixel
     is one product with the pixels to its left and itself.
@@ -115,20 +119,19 @@ class MaskedConvSteps:
     """
 
     def __init__(self, conv: MaskedConv2d, batch: int, width: int) -> None:
-        inputs, (rows, columns) = conv.in_channels, conv.kernel_size
-        half = columns // 2
-        weight = (conv.weight * conv.mask).detach().permute(0, 2, 3, 1)  # (O, k // 2 + 1, k, I)
-        assert conv.bias is not None
-        self.bias = conv.bias.detach()[:, None]
+        half = conv.kernel_size[1] // 2
+        weight, self.bias = _masked(conv)
         self.weight_above = weight[:, :-1].flatten(1)  # (O, k // 2 * k * I)
         self.weight_left = weight[:, -1, : half + 1].flatten(1)  # (O, (k // 2 + 1) * I), the pixel itself included
-        self.columns, self.row = columns, 0
-        self.rows = weight.new_zeros(rows, width + 2 * half, inputs, batch)  # padded; the last one is the current row
-        self.pixels = self.rows[-1, half : half + width].unbind()  # views, one of each column: (I, B)
-        self.patches = [self.rows[-1, j : j + half + 1].flatten(0, 1) for j in range(width)]
-        self.above = (self.bias,) * width  # bias + contribution of the rows above to each column: (O, B)
+        # The rows that matter, the current one last, zero beyond the edges of the image: (k // 2 + 1, W + k - 1, I, B).
+        self.rows = weight.new_zeros(half + 1, width + 2 * half, conv.in_channels, batch)
+        self.pixels = self.rows[-1, half : half + width].unbind()  # views of the current row: (I, B)
+        self.patches = [self.rows[-1, j : j + half + 1].view(-1, batch) for j in range(width)]  # likewise
+        self.above = (self.bias.expand(-1, batch),) * width  # bias and rows above, at each column: (O, B)
+        self.row = 0
 
     def __call__(self, x: Tensor, i: int, j: int) -> Tensor:
+        """See :data:`Step`."""
         self.write(x, i, j)
         return self.read(i, j)
 
@@ -147,11 +150,16 @@ class MaskedConvSteps:
         if row == self.row:
             return
         self.row = row
-        if len(self.rows) > 1:
-            self.rows[:-1] = self.rows[1:].clone()
-            windows = self.rows[:-1].unfold(1, self.columns, 1)  # (k // 2, W, I, B, k)
-            windows = windows.permute(1, 0, 4, 2, 3).flatten(1, 3)  # (W, k // 2 * k * I, B)
-            self.above = (self.bias + self.weight_above @ windows).unbind()
+        self.rows[:-1] = self.rows[1:].clone()
+        windows = self.rows[:-1].unfold(1, 2 * len(self.rows) - 1, 1)  # (k // 2, W, I, B, k)
+        windows = windows.permute(1, 0, 4, 2, 3).flatten(1, 3)  # (W, k // 2 * k * I, B)
+        self.above = (self.bias + self.weight_above @ windows).unbind()
+
+
+def _masked(conv: MaskedConv2d) -> tuple[Tensor, Tensor]:
+    """Weights with the features last, (O, k // 2 + 1, k, I), and biases (O, 1), both without gradient."""
+    assert conv.bias is not None
+    return (conv.weight * conv.mask).detach().permute(0, 2, 3, 1), conv.bias.detach()[:, None]
 
 
 def chain(layers: Iterable[nn.Module], batch: int, width: int) -> Step:
@@ -176,7 +184,10 @@ def _step(layer: nn.Module, batch: int, width: int) -> Step:
 
 
 class PixelByPixel:
-    """A network whose first layer is a :class:`MaskedConv2d`, run pixel by pixel in raster order.
+    """A network whose first layer is a :class:`MaskedConv2d`, run pixel by pixel.
+
+    Pixels come in raster order. Each one is read, and in the end written, before the next; both may be repeated,
+    channel by channel. No gradient flows into the weights.
 
     Args:
         net: the network, its weights as they are now.
@@ -188,7 +199,7 @@ class PixelByPixel:
         first, *rest = net
         if not isinstance(first, MaskedConv2d):
             raise TypeError(f"the first layer must be a MaskedConv2d, found {type(first).__name__}")
-        self.first = first.steps(batch, width)
+        self.first = CachedConv(first, batch, width)
         self.rest = chain(rest, batch, width)
 
     def read(self, i: int, j: int) -> Tensor:
@@ -196,5 +207,5 @@ class PixelByPixel:
         return self.rest(self.first.read(i, j), i, j).T
 
     def write(self, i: int, j: int, values: Tensor) -> None:
-        """The values of pixel (i, j), (B, C). Write all of a pixel before reading the next one."""
+        """Set the values of pixel (i, j), (B, C)."""
         self.first.write(values.T, i, j)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import Tensor
 
 from gen.model import GenerativeModel
 
@@ -22,7 +23,8 @@ class Average:
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
         self.half_life = half_life
         # Listed once: walking the modules at every step takes a good part of the time of averaging a small model.
-        self._trailing, self._leading = list(self.model.parameters()), list(model.parameters())
+        self._trailing: list[Tensor] = list(self.model.parameters())
+        self._leading: list[Tensor] = list(model.parameters())
 
     @torch.no_grad()
     def update(self, model: GenerativeModel, *, drawn: int, images: int) -> None:

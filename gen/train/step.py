@@ -115,7 +115,7 @@ class Stepper:
             NotFiniteError: a gradient is not finite (unless such updates are skipped).
         """
         model, parts = self.model, self.parts
-        if not model.training:  # setting the mode walks all modules
+        if not model.training:  # setting the mode walks through all modules
             model.train()
         alone = len(parts) == 1
         before = [b.clone() for b in model.buffers()] if self.skip_nonfinite else []

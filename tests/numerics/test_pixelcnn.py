@@ -6,14 +6,12 @@ from itertools import product
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gen.data.spaces import DataSpec, Space
-from gen.inference.ancestral import ancestral
-from gen.losses.likelihoods import categorical_log_prob
 from gen.model import Batch
 from gen.models.autoregressive.pixelcnn import PixelCNN
-from gen.nets.masked import MaskedConv2d
+from gen.nets.masked import MaskedConv2d, PixelByPixel
 
 
 @pytest.fixture(autouse=True)
@@ -122,35 +120,76 @@ def test_binary_likelihood_is_the_bernoulli_of_one_logit():
     torch.testing.assert_close(model.loss(Batch(x))[0], -reference.mean())
 
 
-@pytest.mark.parametrize(("shape", "space"), [((1, 5, 6), "binary_fixed"), ((3, 3, 4), "levels(4)")])
 @torch.no_grad()
-def test_conditionals_seen_while_sampling_sum_to_log_prob(shape, space):
-    """The sampler's own softmaxes, computed on windows of half-finished images, are the chain rule of log_prob."""
-    model, seen = tiny(shape, space), []
-
-    def recorded(x: Tensor) -> Tensor:
-        seen.append(model.logits(x))
-        return seen[-1]
-
-    blank = torch.zeros(6, *shape, dtype=torch.float64)
-    x = ancestral(recorded, blank, blank.bool(), reach=model.reach)
-    levels = (x * (model.levels - 1)).round().long()
-    total = torch.zeros(6, dtype=torch.float64)
-    for (c, i, j), logits in zip(raster(shape), seen, strict=True):
-        at = logits[:, :, c, min(i, model.reach), min(j, model.reach)]
-        total += categorical_log_prob(at[:, :, None], levels[:, c, i, j, None])
-    torch.testing.assert_close(total, model.log_prob(x))
+def naive(model: PixelCNN, x: Tensor, known: Tensor) -> Tensor:
+    """Ancestral sampling by its definition: the whole network for every value, the noise drawn up front."""
+    x, noise = torch.where(known, x, 0.0), torch.rand_like(x)
+    for c, i, j in raster(tuple(x.shape[1:])):
+        cdf = model.logits(x)[:, :, c, i, j].softmax(1).cumsum(1)
+        for b in range(len(x)):
+            if not known[b, c, i, j]:
+                level = next(k for k in range(model.levels) if noise[b, c, i, j] < cdf[b, k] or k == model.levels - 1)
+                x[b, c, i, j] = level / (model.levels - 1)
+    return x
 
 
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("kernel", [3, 7])
+@pytest.mark.parametrize("levels", [2, 4])
+@pytest.mark.parametrize("shape", [(1, 6, 7), (2, 5, 4), (3, 4, 5), (1, 1, 6), (1, 6, 1)])
+def test_cached_draws_are_the_naive_ones_bit_for_bit(shape, levels, kernel, batch):
+    model = tiny(shape, f"levels({levels})", blocks=2, kernel=kernel)
+    x = torch.randint(levels, (batch, *shape)).double() / (levels - 1)
+    for known in (torch.zeros_like(x).bool(), torch.rand_like(x) < 0.4):
+        torch.manual_seed(1)
+        reference = naive(model, x, known)
+        torch.manual_seed(1)
+        drawn = model.complete(x, known)
+        assert torch.equal(drawn, reference)
+        assert not drawn.requires_grad
+    torch.manual_seed(2)
+    sampled = model.sample(batch)
+    torch.manual_seed(2)
+    assert torch.equal(sampled, naive(model, x, torch.zeros_like(x).bool()))
+    assert batch == 1 or sampled.std() > 0.1
+
+
+def test_cached_draws_are_the_naive_ones_in_single_precision_with_the_default_net():
+    model = PixelCNN(DataSpec((1, 12, 12), 0, Space.parse("binary_dynamic")))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    blank = torch.zeros(4, 1, 12, 12)
+    torch.manual_seed(1)
+    sampled = model.sample(4)
+    torch.manual_seed(1)
+    assert torch.equal(sampled, naive(model, blank, blank.bool()))
+    assert sampled.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kernel", [3, 7])
+@pytest.mark.parametrize("colours", [1, 2, 3])
 @torch.no_grad()
-def test_windows_draw_the_same_images_as_whole_images():
-    model, blank = tiny((1, 8, 9), "levels(4)", blocks=1), torch.zeros(8, 1, 8, 9, dtype=torch.float64)
-    torch.manual_seed(1)
-    windows = ancestral(model.logits, blank, blank.bool(), reach=model.reach)
-    torch.manual_seed(1)
-    whole = ancestral(model.logits, blank, blank.bool())
-    assert torch.equal(windows, whole)
-    assert set((whole * 3).unique().tolist()) == {0.0, 1.0, 2.0, 3.0}
+def test_the_network_pixel_by_pixel_computes_what_the_network_computes(colours, kernel):
+    """Every group of features, each when the channels before it are written and the others hold garbage."""
+    model = tiny((colours, 6, 5), "levels(4)", blocks=2, kernel=kernel)
+    x = torch.rand(3, colours, 6, 5, dtype=torch.float64)
+    expected = model.net(x).unflatten(1, (colours, -1))
+    net = PixelByPixel(model.net, 3, 5)
+    for c, i, j in raster((colours, 6, 5)):
+        written = torch.randn(3, colours, dtype=torch.float64)
+        written[:, :c] = x[:, :c, i, j]
+        net.write(i, j, written)
+        torch.testing.assert_close(net.read(i, j).unflatten(1, (colours, -1))[:, c], expected[:, c, :, i, j])
+        net.write(i, j, x[:, :, i, j])
+
+
+def test_a_layer_that_cannot_run_pixel_by_pixel_is_named():
+    first = MaskedConv2d(1, 4, 3, mask="A")
+    with pytest.raises(TypeError, match="BatchNorm2d has no form"):
+        PixelByPixel(nn.Sequential(first, nn.BatchNorm2d(4)), 2, 5)
+    with pytest.raises(TypeError, match="first layer must be a MaskedConv2d, found ReLU"):
+        PixelByPixel(nn.Sequential(nn.ReLU(), first), 2, 5)
 
 
 @torch.no_grad()

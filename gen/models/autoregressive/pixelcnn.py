@@ -9,7 +9,7 @@ by pixel, and in the field: it is bounded, and stacked masks leave a blind spot 
     log p(x) = sum_i log p(x_i | x_1, ..., x_{i-1}),     p(x_i | .) = softmax over K levels, R before G before B
 
 Net: 7x7 mask A, then residual blocks of 3x3 mask B, then two 1x1 layers (table 1 of [1]).
-Algorithm: gradient descent on -log p(x); ancestral sampling.
+Algorithm: gradient descent on -log p(x); ancestral sampling, each layer computing each pixel once.
 
 Metrics: bits_per_dim.
 
@@ -22,6 +22,7 @@ import math
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gen.data.spaces import DataSpec
@@ -84,7 +85,7 @@ class PixelCNN(GenerativeModel):
         A softmax has K - 1 degrees of freedom: level 0 has the logit 0. With K = 2 this is the logistic of one logit.
         """
         logits = free.unflatten(1, (-1, self.levels - 1)).transpose(1, 2)
-        return torch.cat((torch.zeros_like(logits[:, :1]), logits), 1)
+        return F.pad(logits, (0, 0) * (logits.ndim - 2) + (1, 0))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) -> log p(x) in nats, (B,)."""

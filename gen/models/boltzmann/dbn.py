@@ -44,6 +44,7 @@ from gen.data.spaces import DataSpec
 from gen.errors import RecipeError
 from gen.inference import ais
 from gen.inference.gibbs import gibbs, sample_bits
+from gen.losses.likelihoods import bernoulli_log_prob
 from gen.model import SGD, Batch, GenerativeModel, Likelihood, Metrics, Optim, Progress, Update
 from gen.nets.boltzmann import RBMLayer
 from gen.registry import register
@@ -225,7 +226,7 @@ class DBN(GenerativeModel):
                 logits = layer.hidden_logits(h)
                 above = sample_bits(logits)
                 # log p(h^{l-1} | h^l) - log Q(h^l | h^{l-1}): the entropy by the same draw has no noise if Q is exact.
-                log_w += bits_log_prob(h, layer.visible_logits(above)) - bits_log_prob(above, logits)
+                log_w += bernoulli_log_prob(layer.visible_logits(above), h) - bernoulli_log_prob(logits, above)
                 h = above
             total = total + (log_w - rbm.free_energy(h)) / self.posterior_samples
         return total
@@ -244,8 +245,3 @@ class DBN(GenerativeModel):
         for rbm in reversed(self.stack):
             code = torch.sigmoid(rbm.visible_logits(code))
         return code.view(-1, *self.spec.shape)
-
-
-def bits_log_prob(bits: Tensor, logits: Tensor) -> Tensor:
-    """log-probability of rows of independent bits with the given log-odds, (N, D) -> (N,)."""
-    return (bits * logits - F.softplus(logits)).sum(1)
