@@ -5,7 +5,8 @@
 On one side a recipe of params.yaml, trained by the product; on the other the same networks, optimizers (fused),
 precision and batch in a plain PyTorch loop: rows of a resident uint8 tensor by ``index_select``, the recipe's space,
 the model's updates as one would write them for that model alone, averaged weights where the recipe asks for them, a
-running sum of the loss. ``factor`` has no networks; its loop does the same EM step and likelihood. Two comparisons:
+running sum of the loss; denormal numbers are flushed to zero on both sides. ``factor`` has no networks; its loop does
+the same EM step and likelihood. Two comparisons:
 
 --ray    ``pipelines.train`` with one Ray Train worker, tracked in an embedded MLflow, with the recipe's reports and
          checkpoints, against the loop in a fresh process; they take turns, once each a round. *Steps* is the median
@@ -25,7 +26,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -208,8 +211,7 @@ def plain_loop(recipe: Recipe, shards: Path) -> Iterator[Tensor]:
 def timed(loop: Iterator[Tensor], steps: int) -> tuple[float, float]:
     """Wall and CPU seconds of so many steps, and a look at the loss at their end."""
     wall, cpu = time.perf_counter(), time.process_time()
-    for total in itertools.islice(loop, steps):
-        pass
+    *_, total = itertools.islice(loop, steps)
     if not torch.isfinite(total):
         raise ArithmeticError("the loop by hand diverged: its times mean nothing")
     return time.perf_counter() - wall, time.process_time() - cpu
@@ -319,6 +321,7 @@ def _plain(recipe: Recipe, shards: Path) -> Times:
 
 def _plain_windows(recipe: Recipe, shards: Path) -> Times:
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # as the product does: it is no part of what is compared
     plain, steps = plain_loop(recipe, shards), recipe.training.report // recipe.training.batch
     timed(plain, steps)
     seconds = [timed(plain, steps) for _ in range(recipe.training.images // recipe.training.report - 2)]
@@ -395,7 +398,9 @@ def main() -> None:
                 results.append(ray(recipes[name], shards, arguments.images, arguments.rounds))
                 _show(results[-1])
     if arguments.json:
-        arguments.json.write_text(json.dumps({"torch": torch.__version__, "threads": 1, "results": results}, indent=1))
+        command = " ".join(["python -m benchmarks.step_time", *sys.argv[1:]])
+        found = {"command": command, "torch": torch.__version__, "threads": 1, "cores": os.cpu_count()}
+        arguments.json.write_text(json.dumps({**found, "results": results}, indent=1) + "\n")
 
 
 def _show(result: dict[str, object]) -> None:

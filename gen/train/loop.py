@@ -12,21 +12,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from gen.data.loader import Loader, Slice, evaluation_batches
+from gen.data.loader import Loader, Slice
 from gen.data.order import order
 from gen.data.reader import Resident, open_split
 from gen.data.spaces import DataSpec, Space
 from gen.errors import PreemptedError, TrainingError
 from gen.evaluate.grids import save_png
 from gen.files import atomic_directory
-from gen.model import Batch, Pictures, Progress, Samples
+from gen.model import Batch, Progress
 from gen.recipe import Recipe
 from gen.registry import build
 from gen.store import load_model, save_model
@@ -35,16 +33,15 @@ from gen.train.checkpoint import Clock
 from gen.train.context import Context
 from gen.train.ema import Average
 from gen.train.events import EventLog
+from gen.train.observe import Sums, draw, validate
 from gen.train.optim import override
 from gen.train.parallel import Parallel
 from gen.train.step import NotFiniteError, Stepper, seed_step
 
 INITIAL_IMAGES = 2_000  # shown to GenerativeModel.initialize
-VALIDATION_BATCH = 250
-GRID_IMAGES = 64
 PREFETCH = 2
 ROLLBACKS = 3
-BUILD, INITIALIZE, VALIDATE, DRAW_GRID = 1, 2, 3, 4  # random streams outside the steps: seed_step(seed, stream, ...)
+BUILD, INITIALIZE, DRAW_GRID = 1, 2, 4  # random streams outside the steps: seed_step(seed, stream, 0)
 
 
 def fit(recipe: Recipe, *, data: Path, directory: Path, context: Context, code: str = "") -> Path:
@@ -77,27 +74,6 @@ def fit(recipe: Recipe, *, data: Path, directory: Path, context: Context, code: 
     finally:
         run.close()
     return final
-
-
-@dataclass(slots=True)
-class _Sums:
-    """Sums of the metrics since the last report, on the device: no synchronisation between reports."""
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    count: int = 0
-
-    def add(self, metrics: Mapping[str, Tensor]) -> None:
-        for name, value in metrics.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.to(torch.float64)
-        self.count += 1
-
-    def totals(self, parallel: Parallel) -> dict[str, float]:
-        """Sums over ranks, on every rank."""
-        if not self.sums:
-            return {}
-        names = sorted(self.sums)
-        totals = parallel.sum(torch.stack([self.sums[name] for name in names]))
-        return dict(zip(names, totals.tolist(), strict=True))
 
 
 class _Run:
@@ -142,7 +118,7 @@ class _Run:
         )
         self.average = Average(model, training.ema) if training.ema else None
         self.result = self.average.model if self.average else model
-        self.clock, self.sums = Clock(), _Sums()
+        self.clock, self.sums = Clock(), Sums()
         self.events = EventLog(directory / "events.jsonl") if context.rank == 0 else None
         self.parallel.barrier()
 
@@ -231,46 +207,21 @@ class _Run:
 
     def _report(self, speed: Mapping[str, float]) -> None:
         means = {name: total / self.sums.count for name, total in self.sums.totals(self.parallel).items()}
-        self.sums = _Sums()
+        self.sums = Sums()
         if self.events is not None:
             self.events.metrics("metrics", self.clock.images, {**means, **speed}, step=self.clock.step)
         self.context.report(self.clock.images, means)
 
-    @torch.no_grad()
     def _validate(self) -> None:
-        """Every validation image once, whatever the number of workers, under the same noise each time."""
-        model, world = self.result, self.parallel.world
-        model.eval()
-        sums: dict[str, Tensor] = {}
-        total = len(self.validation)
-        for number, drawn in evaluation_batches(self.validation, VALIDATION_BATCH, self.parallel.rank, world):
-            seed_step(self.recipe.training.seed, VALIDATE, number)
-            batch = self._encode(drawn)
-            for name, value in model.validate(batch).items():
-                share = value.detach().to(torch.float64) * (len(batch.x) / total)
-                sums[name] = sums[name] + share if name in sums else share
-        names = self.parallel.agree(sorted(sums))
-        totals = torch.stack(
-            [sums.get(name, torch.zeros((), dtype=torch.float64, device=self.device)) for name in names]
-        )
-        values = dict(zip(names, self.parallel.sum(totals).tolist(), strict=True))
+        values = validate(self.result, self.validation, self._encode, self.parallel, seed=self.recipe.training.seed)
         if self.events is not None:
             self.events.metrics("validation", self.clock.images, values)
 
-    @torch.no_grad()
     def _pictures(self) -> None:
-        """Grids of samples from the same noise each time, and whatever else the model shows."""
-        model = self.result
         if self.events is None:
             return
-        model.eval()
         seed_step(self.recipe.training.seed, DRAW_GRID, 0)
-        stacks: dict[str, Tensor] = {}
-        if isinstance(model, Samples):
-            stacks["samples"] = self.space.decode(model.sample(GRID_IMAGES))
-        if isinstance(model, Pictures):
-            stacks |= {name: images[:256] for name, images in model.pictures().items()}
-        for name, images in stacks.items():
+        for name, images in draw(self.result).items():
             path = self.directory / "pictures" / name / f"{self.clock.images:012d}.png"
             save_png(path, images)
             self._event("picture", name=name, path=str(path.relative_to(self.directory)))
@@ -291,7 +242,7 @@ class _Run:
     def _load(self, found: Path) -> None:
         self.clock = checkpoint.load(found, recipe=self.identity, stepper=self.stepper, average=self.average)
         share = 1.0 if self.parallel.rank == 0 else 0.0  # what was saved is the sum over ranks
-        self.sums = _Sums(
+        self.sums = Sums(
             {
                 name: torch.tensor(value * share, dtype=torch.float64, device=self.device)
                 for name, value in (self.clock.sums or {}).items()
