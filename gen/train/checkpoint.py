@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +43,14 @@ class Clock:
         images: images drawn.
         salt: number of roll-backs; part of the seed of every later step.
         seconds: time spent in steps, over all sessions.
-        sums: running sums of the metrics since the last report, and the number of steps in them.
-        count: steps in ``sums``.
+        sums: of the metrics since the last report: per name the sum and the number of steps in it.
     """
 
     step: int = 0
     images: int = 0
     salt: int = 0
     seconds: float = 0.0
-    sums: dict[str, float] | None = None
-    count: int = 0
+    sums: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def _rank_local(model: GenerativeModel) -> list[str]:
@@ -117,7 +115,6 @@ def save(
                 "salt": clock.salt,
                 "seconds": clock.seconds,
                 "sums": clock.sums,
-                "count": clock.count,
                 "slices": parallel.slices,
                 "recipe": recipe,
                 "torch": torch.__version__,
@@ -169,7 +166,7 @@ def load(checkpoint: Path, *, recipe: Mapping[str, Any], stepper: Stepper, avera
         for name, tensor in (load_tensors(path, device=device) if names else {}).items():
             buffers[name].copy_(tensor)
         part.keep_buffers(model)
-    keys = ("step", "images", "salt", "seconds", "sums", "count")
+    keys = ("step", "images", "salt", "seconds", "sums")
     return Clock(**{key: state[key] for key in keys})
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +117,8 @@ class _Run:
         )
         self.average = Average(model, training.ema) if training.ema else None
         self.result = self.average.model if self.average else model
-        self.clock, self.sums = Clock(), Sums()
+        self.clock, self.sums = Clock(), Sums(device=self.device)
+        self.window = (0.0, 0)
         self.events = EventLog(directory / "events.jsonl") if context.rank == 0 else None
         self.parallel.barrier()
 
@@ -126,7 +126,7 @@ class _Run:
 
     def train(self) -> None:
         """Steps until the budget is spent."""
-        training, clock = self.recipe.training, self.clock
+        training = self.recipe.training
         if self.found is not None:
             self._load(self.found)
         facts = {"world": self.context.world, "device": str(self.device), "pid": os.getpid()}
@@ -135,44 +135,65 @@ class _Run:
             self._pictures()
             if training.nonfinite == "rollback":
                 self._save()
-        clock, rollbacks = self.clock, 0
-        began, since = time.perf_counter(), clock.images
-        while clock.images < training.images:
-            before = clock.images
+        rollbacks = 0
+        self._begin_window()
+        while self.clock.images < training.images:
             try:
-                drawn, metrics = self.stepper(Progress(clock.step, before, training.images), self._draw, clock.salt)
+                self._advance()
             except NotFiniteError as error:
                 self._event("warning", message=str(error))
                 rollbacks += 1
                 if training.nonfinite != "rollback" or rollbacks > ROLLBACKS:
                     raise
-                clock = self._roll_back(clock.salt + 1)
-                continue
-            if not drawn:
-                raise TrainingError(f"{self.recipe.model}.updates drew no batch: the clock would stand still")
-            clock.step += 1
-            clock.images += drawn * training.batch
-            self.sums.add(metrics)
-            if self.average is not None:
-                self.average.update(self.model, drawn=drawn * training.batch, images=clock.images)
-
-            done = clock.images >= training.images
-            crossed = _crossed(before, clock.images)
-            if done or crossed(training.report):
-                clock.seconds += (elapsed := time.perf_counter() - began)
-                self._report({"images_per_second": (clock.images - since) / elapsed} if clock.images > since else {})
-                if done or crossed(training.validate):
-                    self._validate()
-                if done or crossed(training.pictures):
-                    self._pictures()
-                if done or crossed(training.checkpoint):
-                    self._save()
-                self._stop_if_asked(saved=done or crossed(training.checkpoint), done=done)
-                began, since = time.perf_counter(), clock.images
-            elif self.parallel.world == 1 and self.context.stopping():
-                clock.seconds += time.perf_counter() - began
-                self._stop_if_asked(saved=False, done=False)
+                self._roll_back(self.clock.salt + 1)
         self._finish()
+
+    def _advance(self) -> None:
+        """One step, and whatever is due after it."""
+        training, clock, before = self.recipe.training, self.clock, self.clock.images
+        drawn, metrics = self.stepper(Progress(clock.step, before, training.images), self._draw, clock.salt)
+        if not drawn:
+            raise TrainingError(f"{self.recipe.model}.updates drew no batch: the clock would stand still")
+        clock.step += 1
+        clock.images += drawn * training.batch
+        self.sums.add(metrics)
+        if self.average is not None:
+            self.average.update(self.model, drawn=drawn * training.batch, images=clock.images)
+
+        done = clock.images >= training.images
+
+        def due(interval: int) -> bool:
+            return done or clock.images // interval > before // interval
+
+        if due(training.report):
+            self._end_window()
+            if due(training.validate):
+                self._validate()
+            if due(training.pictures):
+                self._pictures()
+            if due(training.checkpoint):
+                self._save()
+            if not done:
+                self._stop_if_asked(saved=due(training.checkpoint))
+            self._begin_window()
+        elif self.parallel.world == 1 and self.context.stopping():
+            self.clock.seconds += time.perf_counter() - self.window[0]
+            self._stop_if_asked(saved=False)
+
+    def _begin_window(self) -> None:
+        """Time steps from here on: what is measured is training, not validation, pictures or checkpoints."""
+        self.window = (time.perf_counter(), self.clock.images)
+
+    def _end_window(self) -> None:
+        began, since = self.window
+        elapsed = time.perf_counter() - began
+        self.clock.seconds += elapsed
+        means = {name: total / count for name, (total, count) in self.sums.totals(self.parallel).items()}
+        self.sums = Sums(device=self.device)
+        if self.events is not None:
+            speed = {"images_per_second": (self.clock.images - since) / elapsed}
+            self.events.metrics("metrics", self.clock.images, {**means, **speed}, step=self.clock.step)
+        self.context.report(self.clock.images, means)
 
     def _draw(self, n: int, part: int) -> Batch:
         return self._encode(self.loader.slice(self.clock.images + n * self.recipe.training.batch, part))
@@ -181,9 +202,9 @@ class _Run:
         pixels, labels = drawn
         return Batch(self.space.encode(pixels).contiguous(memory_format=self.format), labels)
 
-    def _stop_if_asked(self, *, saved: bool, done: bool) -> None:
+    def _stop_if_asked(self, *, saved: bool) -> None:
         asked = self.parallel.sum(torch.tensor(float(self.context.stopping()), device=self.device)).item() > 0
-        if asked and not done:
+        if asked:
             if not saved:
                 self._save()
             raise PreemptedError(
@@ -191,26 +212,19 @@ class _Run:
                 "A checkpoint was saved; the same command goes on from it."
             )
 
-    def _roll_back(self, salt: int) -> Clock:
+    def _roll_back(self, salt: int) -> None:
         found = checkpoint.newest(self.directory / "checkpoints", self.identity)
         assert found is not None, "a rollback run saves a checkpoint at its start"
         self._load(found)
         self.clock.salt = salt
         self._event("warning", message=f"rolled back to {self.clock.images} images; going on with fresh noise ({salt})")
-        return self.clock
+        self._begin_window()
 
     # ---- what others see -------------------------------------------------------------------------------------------
 
     def _event(self, kind: str, **facts: Any) -> None:
         if self.events is not None:
             self.events.append(kind, self.clock.images, **facts)
-
-    def _report(self, speed: Mapping[str, float]) -> None:
-        means = {name: total / self.sums.count for name, total in self.sums.totals(self.parallel).items()}
-        self.sums = Sums()
-        if self.events is not None:
-            self.events.metrics("metrics", self.clock.images, {**means, **speed}, step=self.clock.step)
-        self.context.report(self.clock.images, means)
 
     def _validate(self) -> None:
         values = validate(self.result, self.validation, self._encode, self.parallel, seed=self.recipe.training.seed)
@@ -229,7 +243,8 @@ class _Run:
     # ---- what is kept ----------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        self.clock.sums, self.clock.count = self.sums.totals(self.parallel), self.sums.count
+        self.stepper.check_weights(self.clock.step, self.clock.images)
+        self.clock.sums = self.sums.totals(self.parallel)
         path = checkpoint.save(
             self.directory / "checkpoints",
             recipe=self.identity,
@@ -241,14 +256,9 @@ class _Run:
 
     def _load(self, found: Path) -> None:
         self.clock = checkpoint.load(found, recipe=self.identity, stepper=self.stepper, average=self.average)
-        share = 1.0 if self.parallel.rank == 0 else 0.0  # what was saved is the sum over ranks
-        self.sums = Sums(
-            {
-                name: torch.tensor(value * share, dtype=torch.float64, device=self.device)
-                for name, value in (self.clock.sums or {}).items()
-            },
-            self.clock.count,
-        )
+        # What was saved are sums over ranks: rank 0 goes on with them, the others add nothing but their count.
+        saved = {k: (total if self.parallel.rank == 0 else 0.0, n) for k, (total, n) in self.clock.sums.items()}
+        self.sums = Sums(saved, device=self.device)
 
     def _finish(self) -> None:
         if self.context.rank == 0:
@@ -277,8 +287,3 @@ class _Run:
         self.loader.close()
         if self.events is not None:
             self.events.close()
-
-
-def _crossed(before: int, after: int) -> Callable[[int], bool]:
-    """Whether the clock passed a multiple of an interval."""
-    return lambda interval: after // interval > before // interval

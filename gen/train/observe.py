@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,26 +19,44 @@ SHOWN = 256  # at most so many filters or atoms
 VALIDATE = 3  # random stream of validation: seed_step(seed, VALIDATE, batch)
 
 
-@dataclass(slots=True)
 class Sums:
-    """Sums of the metrics since the last report, on the device: no synchronisation between reports."""
+    """Sums of the metrics since the last report, on the device: no synchronisation between reports.
 
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    count: int = 0
+    A step's metrics are added as one vector, because steps of small models take no longer than a few such operations.
+    """
+
+    def __init__(self, saved: Mapping[str, tuple[float, float]] | None = None, *, device: torch.device) -> None:
+        """Start at nothing, or at what :meth:`totals` gave."""
+        self.device = device
+        self.saved = dict(saved or {})
+        self.vectors: dict[tuple[str, ...], Tensor] = {}  # names -> their sums and, last, the number of steps
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Take in the metrics of one step."""
-        for name, value in metrics.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.to(torch.float64)
-        self.count += 1
+        """Take in the metrics of one step, scalars."""
+        names = tuple(metrics)
+        if names not in self.vectors:
+            self.vectors[names] = self._start(names)
+        values = [value.to(self.device) for value in metrics.values()]
+        self.vectors[names] += torch.stack([*values, torch.ones_like(values[0])]) if values else 1.0
 
-    def totals(self, parallel: Parallel) -> dict[str, float]:
-        """Sums over ranks, on every rank."""
-        if not self.sums:
-            return {}
-        names = sorted(self.sums)
-        totals = parallel.sum(torch.stack([self.sums[name] for name in names]))
-        return dict(zip(names, totals.tolist(), strict=True))
+    def _start(self, names: tuple[str, ...]) -> Tensor:
+        """Zeros; or the saved sums, so that a resumed sum adds up in the same order, to the same bits."""
+        counts = {self.saved[name][1] for name in names if name in self.saved}
+        if len(counts) == 1 and all(name in self.saved for name in names):
+            start = [*(self.saved.pop(name)[0] for name in names), counts.pop()]
+        else:
+            start = [0.0] * (len(names) + 1)
+        return torch.tensor(start, dtype=torch.float64, device=self.device)
+
+    def totals(self, parallel: Parallel) -> dict[str, tuple[float, float]]:
+        """Per metric its sum over ranks and the number of steps in it, on every rank."""
+        totals = dict(self.saved)
+        for names, vector in self.vectors.items():
+            *sums, count = parallel.sum(vector.clone()).tolist()
+            for name, value in zip(names, sums, strict=True):
+                old_sum, old_count = totals.get(name, (0.0, 0.0))
+                totals[name] = (old_sum + value, old_count + count / parallel.world)
+        return totals
 
 
 @torch.no_grad()

@@ -124,12 +124,12 @@ class Stepper:
         for part in parts:
             seed_step(self.seed, part.index, progress.step, salt)
             part.stream = _streams() if not alone else ()
-        metrics: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {"skipped_updates": torch.zeros(())} if self.skip_nonfinite else {}
         skipped = 0
 
         while True:
             group: str | None = None
-            finished = 0
+            finished, total = 0, 0.0
             for turn, (part, updates) in enumerate(zip(parts, passes, strict=True)):
                 if not alone:
                     part.enter(model)
@@ -148,8 +148,9 @@ class Stepper:
                     elif group != update.group:
                         raise TrainingError(f"slices disagree on the group to move: {group} and {update.group}")
                     self.parallel.backward(group, update.loss, last=turn == len(parts) - 1)
+                    total += update.loss.item()
                     for name, value in update.metrics.items():
-                        share = value.detach() / self.parallel.slices
+                        share = value.detach() / self.parallel.slices if self.parallel.slices > 1 else value.detach()
                         metrics[name] = metrics[name] + share if turn else share
                 if not alone:
                     part.leave(model)
@@ -158,33 +159,41 @@ class Stepper:
                     raise TrainingError("slices disagree on the number of updates in a step")
                 break
             assert group is not None
-            skipped += not self._move(group, progress)
+            skipped += not self._move(group, progress, total)
 
         self._share_buffers()
         if skipped:
             for buffer, good in zip(model.buffers(), before, strict=True):
                 buffer.copy_(good)
-            metrics["skipped_updates"] = torch.tensor(skipped / self.parallel.world, device=self.device)
+            metrics["skipped_updates"] = torch.tensor(skipped / self.parallel.world)
         return draws[0].count, metrics
 
-    def _move(self, group: str, progress: Progress) -> bool:
-        """Clip, check and step one group. Gradients are equal on all ranks by now, so all ranks decide alike."""
+    def _move(self, group: str, progress: Progress, loss: float) -> bool:
+        """Check, clip and step one group.
+
+        Gradients are equal on all ranks by now, so all ranks decide alike. A process alone looks at its loss instead,
+        which says almost as much without another pass over the weights; they are checked before they are saved.
+        """
         optim, optimizer, parameters = self.optims[group], self.optimizers[group], self.parallel.groups[group]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        norm = torch.tensor(loss)
+        if optim.clip is not None or self.skip_nonfinite or self.parallel.world > 1:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not torch.isfinite(norm):
             if self.skip_nonfinite:
                 return False
-            raise NotFiniteError(
-                f"the gradient of group '{group}' is not finite at step {progress.step} ({progress.images} images). "
-                "Lower its learning rate or set a clip (optim), or choose training.nonfinite: skip or rollback."
-            )
+            raise NotFiniteError(_not_finite(f"the gradient of group '{group}'", progress.step, progress.images))
         if optim.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, optim.clip, norm)
         for settings in optimizer.param_groups:
             settings["lr"] = learning_rate(optim, progress)
         optimizer.step()
         return True
+
+    def check_weights(self, step: int, images: int) -> None:
+        """Raise :class:`NotFiniteError` unless all weights are finite."""
+        for group, parameters in self.parallel.groups.items():
+            if not all(torch.isfinite(p.sum()) for p in parameters):
+                raise NotFiniteError(_not_finite(f"a weight of group '{group}'", step, images))
 
     def _share_buffers(self) -> None:
         """Average running statistics over slices and ranks, so that every rank holds the same model."""
@@ -208,6 +217,13 @@ class Stepper:
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+
+def _not_finite(what: str, step: int, images: int) -> str:
+    return (
+        f"{what} is not finite at step {step} ({images} images). Lower its learning rate or set a clip (optim), "
+        "or choose training.nonfinite: skip or rollback."
+    )
 
 
 class _Draws(Iterator[Batch]):
