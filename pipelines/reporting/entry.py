@@ -174,6 +174,11 @@ class Entry:
         shown = [picture for picture in self.pictures if picture.name == "samples"] or self.grids[-1:]
         return shown[0] if shown else None
 
+    @property
+    def emblem(self) -> Picture | None:
+        """What stands for the model in a row of models: its samples, or the first it has to show instead."""
+        return self.samples or next(iter(self.pictures), None)
+
 
 def gather(root: Path, recipe: str) -> Entry:
     """Everything the stages wrote about a recipe below ``root``; only the model itself has to be there.

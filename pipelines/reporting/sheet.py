@@ -16,7 +16,7 @@ PAPER, INK = "#fcfbf8", "#1e1d1b"
 
 def sheet(entries: Sequence[Entry]) -> bytes | None:
     """A PNG with the upper half of every model's samples, or ``None`` if no model draws any."""
-    shown = [(entry.chapter.title, entry.samples.png) for entry in entries if entry.samples]
+    shown = [(entry.chapter.title, entry.emblem.png) for entry in entries if entry.emblem]
     if not shown:
         return None
     tiles = []

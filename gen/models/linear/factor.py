@@ -1,11 +1,12 @@
 """Linear factor model: an image is a weighted sum of a few patterns plus Gaussian noise.
 
-    h ~ N(0, I_q),    x | h ~ N(W h + mu, Psi),    hence    x ~ N(mu, C),  C = W W^T + Psi
-
-is the simplest latent variable model, and one of the few whose likelihood and posterior are exact. With Psi = sigma^2 I
+The simplest latent variable model, and one of the few whose likelihood and posterior are exact. A handful of factors h
+is drawn, mixed linearly, and every pixel adds noise of its own. With equal noise on all pixels, Psi = sigma^2 I,
 it is probabilistic PCA [1]: W spans the principal subspace, and the maximum has a closed form (`gen.inference.ppca`).
 With one variance per pixel it is factor analysis [2]: W explains what pixels share and Psi keeps what each has alone.
 Rotating h leaves C as it was, so W means something only up to a rotation: compare subspaces, not columns.
+
+    h ~ N(0, I_q),    x | h ~ N(W h + mu, Psi),    hence    x ~ N(mu, C),  C = W W^T + Psi
 
 Objective: max E log N(x; mu, C). C is never formed; with M = I + W^T Psi^-1 W, (q, q), and m = E[h | x],
 
@@ -206,11 +207,13 @@ class FactorModel(GenerativeModel):
         W, psi = self.m_step()
         axes = torch.linalg.svd(W, full_matrices=False)[0].T
         shape = self.spec.shape
-        return {
+        pictures = {
             "loadings": (axes / axes.abs().amax(1, keepdim=True) / 2 + 1 / 2).unflatten(1, shape),
             "mean": self.mean.clamp(0, 1).view(1, *shape),
-            "noise": (psi.sqrt() / psi.sqrt().max()).view(1, *shape),
         }
+        if psi.min() < psi.max():  # equal on all pixels it is nothing to look at
+            pictures["noise"] = (psi.sqrt() / psi.sqrt().max()).view(1, *shape)
+        return pictures
 
     def _draw(self, h: Tensor) -> Tensor:
         """Images (B, C, H, W) from p(x | h), clamped to the lowest values of the first and the last grey level."""
