@@ -32,7 +32,7 @@ class Context(Protocol):
     device: torch.device
 
     def report(self, images: int, metrics: Mapping[str, float]) -> None:
-        """Take note of finite metrics. Called by every rank at the same points on the clock."""
+        """Take note of training and validation metrics: called by every rank after each validation."""
 
     def stopping(self) -> bool:
         """Whether this worker was asked to save a checkpoint and end."""

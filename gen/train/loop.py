@@ -166,9 +166,9 @@ class _Run:
             return done or clock.images // interval > before // interval
 
         if due(training.report):
-            self._end_window()
+            means = self._end_window()
             if due(training.validate):
-                self._validate()
+                self.context.report(clock.images, {**means, **self._validate()})
             if due(training.pictures):
                 self._pictures()
             if due(training.checkpoint):
@@ -184,7 +184,8 @@ class _Run:
         """Time steps from here on: what is measured is training, not validation, pictures or checkpoints."""
         self.window = (time.perf_counter(), self.clock.images)
 
-    def _end_window(self) -> None:
+    def _end_window(self) -> dict[str, float]:
+        """Record the means of the window's metrics, and return them."""
         began, since = self.window
         elapsed = time.perf_counter() - began
         self.clock.seconds += elapsed
@@ -193,7 +194,7 @@ class _Run:
         if self.events is not None:
             speed = {"images_per_second": (self.clock.images - since) / elapsed}
             self.events.metrics("metrics", self.clock.images, {**means, **speed}, step=self.clock.step)
-        self.context.report(self.clock.images, means)
+        return means
 
     def _draw(self, n: int, part: int) -> Batch:
         return self._encode(self.loader.slice(self.clock.images + n * self.recipe.training.batch, part))
@@ -226,10 +227,12 @@ class _Run:
         if self.events is not None:
             self.events.append(kind, self.clock.images, **facts)
 
-    def _validate(self) -> None:
+    def _validate(self) -> dict[str, float]:
+        """Record the validation metrics, and return them as ``val/<name>``."""
         values = validate(self.result, self.validation, self._encode, self.parallel, seed=self.recipe.training.seed)
         if self.events is not None:
             self.events.metrics("validation", self.clock.images, values)
+        return {f"val/{name}": value for name, value in values.items()}
 
     def _pictures(self) -> None:
         if self.events is None:

@@ -15,6 +15,7 @@ from gen.train.step import seed_step
 
 VALIDATION_BATCH = 250
 GRID_IMAGES = 64  # samples on a grid
+PENDING = 256  # scalars of a metric that are kept before they are added up
 SHOWN = 256  # at most so many filters or atoms
 VALIDATE = 3  # random stream of validation: seed_step(seed, VALIDATE, batch)
 
@@ -22,41 +23,39 @@ VALIDATE = 3  # random stream of validation: seed_step(seed, VALIDATE, batch)
 class Sums:
     """Sums of the metrics since the last report, on the device: no synchronisation between reports.
 
-    A step's metrics are added as one vector, because steps of small models take no longer than a few such operations.
+    Scalars are kept and added up many at a time, because steps of small models take no longer than a few operations.
     """
 
     def __init__(self, saved: Mapping[str, tuple[float, float]] | None = None, *, device: torch.device) -> None:
         """Start at nothing, or at what :meth:`totals` gave."""
         self.device = device
-        self.saved = dict(saved or {})
-        self.vectors: dict[tuple[str, ...], Tensor] = {}  # names -> their sums and, last, the number of steps
+        self.sums = {
+            name: torch.tensor(pair, dtype=torch.float64, device=device) for name, pair in (saved or {}).items()
+        }
+        self.pending: dict[str, list[Tensor]] = {}
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
         """Take in the metrics of one step, scalars."""
-        names = tuple(metrics)
-        if names not in self.vectors:
-            self.vectors[names] = self._start(names)
-        values = [value.to(self.device) for value in metrics.values()]
-        self.vectors[names] += torch.stack([*values, torch.ones_like(values[0])]) if values else 1.0
+        for name, value in metrics.items():
+            self.pending.setdefault(name, []).append(value)
+        if any(len(values) >= PENDING for values in self.pending.values()):
+            self._settle()
 
-    def _start(self, names: tuple[str, ...]) -> Tensor:
-        """Zeros; or the saved sums, so that a resumed sum adds up in the same order, to the same bits."""
-        counts = {self.saved[name][1] for name in names if name in self.saved}
-        if len(counts) == 1 and all(name in self.saved for name in names):
-            start = [*(self.saved.pop(name)[0] for name in names), counts.pop()]
-        else:
-            start = [0.0] * (len(names) + 1)
-        return torch.tensor(start, dtype=torch.float64, device=self.device)
+    def _settle(self) -> None:
+        for name, values in self.pending.items():
+            settled = torch.stack([v.to(self.device, torch.float64) for v in values]).sum()
+            pair = torch.stack([settled, torch.full_like(settled, len(values))])
+            self.sums[name] = self.sums[name] + pair if name in self.sums else pair
+        self.pending = {}
 
     def totals(self, parallel: Parallel) -> dict[str, tuple[float, float]]:
         """Per metric its sum over ranks and the number of steps in it, on every rank."""
-        totals = dict(self.saved)
-        for names, vector in self.vectors.items():
-            *sums, count = parallel.sum(vector.clone()).tolist()
-            for name, value in zip(names, sums, strict=True):
-                old_sum, old_count = totals.get(name, (0.0, 0.0))
-                totals[name] = (old_sum + value, old_count + count / parallel.world)
-        return totals
+        self._settle()
+        if not self.sums:
+            return {}
+        names = sorted(self.sums)
+        table = parallel.sum(torch.stack([self.sums[name] for name in names])).tolist()
+        return {name: (total, count / parallel.world) for name, (total, count) in zip(names, table, strict=True)}
 
 
 @torch.no_grad()
