@@ -97,8 +97,12 @@ def _memorisation(bench: Bench, fake: Tensor) -> tuple[dict[str, Score], Tensor]
     for suffix, (extractor, bank, of_samples, of_held_out) in spaces.items():
         found = memorisation(bank, of_samples, of_held_out)
         floor = memorisation(bank, of_held_out, of_held_out)
-        values = {"nearest_ratio": found.ratio, "auth_pct": found.auth_pct, "auth_pct_floor": floor.auth_pct}
-        scores |= bench.scores({f"{k}{suffix}": v for k, v in values.items()}, **facts, extractor=extractor)
+        values = {
+            f"nearest_ratio{suffix}": found.ratio,
+            f"auth_pct{suffix}": found.auth_pct,
+            f"auth_pct{suffix}_floor": floor.auth_pct,
+        }
+        scores |= bench.scores(values, **facts, extractor=extractor)
         if not suffix:
             closest = found.distance.argsort()[: SHOWN // 2]
             neighbours = paired(fake[closest], train[found.neighbour[closest]])

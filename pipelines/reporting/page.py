@@ -22,7 +22,16 @@ CAPTIONS = {
     "reconstructions": "Test images, each followed by what is left of it after encoding and decoding",
     "completions": "Test images, each followed by what the model makes of its upper half",
 }
-WORDS = {"nats": "log p, nats", "fid": "FID", "kid": "KID", "mse": "MSE", "psnr": "PSNR", "kl": "KL", "auth": "AuthPct"}
+WORDS = {
+    "nats": "log p, nats",
+    "fid": "FID",
+    "kid": "KID",
+    "mse": "MSE",
+    "psnr": "PSNR",
+    "kl": "KL",
+    "auth": "authentic",
+    "pct": "%",
+}
 
 
 def page(entries: Sequence[Entry], rows: Sequence[Row], references: Sequence[Row], facts: Mapping[str, Any]) -> str:

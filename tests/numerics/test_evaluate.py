@@ -462,7 +462,7 @@ def test_what_a_model_cannot_do_is_absent_and_copies_are_found_out(judge):
     flat = flatten(card)
     assert not {"nats", "bits_per_dim", "reconstruction_mse", "linear_probe", "class_accuracy"} & flat.keys()
     assert card["scores"]["fid"]["protocol"]["bit_depth"] == 8.0
-    assert flat["nearest_ratio_pixels"] == 0.0 and flat["auth_pct_pixels"] == 0.0 and flat["auth_pct_floor_pixels"] > 20
+    assert flat["nearest_ratio_pixels"] == 0.0 and flat["auth_pct_pixels"] == 0.0 and flat["auth_pct_pixels_floor"] > 20
     assert torch.equal(pictures["neighbours"][::2], pictures["neighbours"][1::2])
     assert flat["fid"] < 0.2 * flat["fid_independent"]
 
