@@ -86,7 +86,7 @@ class Resources:
         threads: CPU threads of one worker.
         gpu: one GPU per worker; ``auto`` takes one if the cluster has any.
         max_failures: how often lost workers are replaced before the run fails.
-        address: of a Ray cluster whose nodes have this project installed and share its files; ``local`` starts one here.
+        address: of a Ray cluster whose nodes have this project installed and share its files; ``local`` starts one.
     """
 
     workers: int | tuple[int, int] = 1
