@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pipelines.reporting.entry import Entry
 
 COLUMNS, WIDTH, GAP, LABEL = 4, 360, 20, 30  # pixels
-SHARE = 0.5  # of the height of a grid of samples
+SHARE = 0.5  # of a square grid of samples; longer ones are cut alike
 PAPER, INK = "#fcfbf8", "#1e1d1b"
 
 
@@ -22,7 +22,7 @@ def sheet(entries: Sequence[Entry]) -> bytes | None:
     tiles = []
     for title, png in shown:
         image = Image.open(io.BytesIO(png)).convert("RGB")
-        image = image.crop((0, 0, image.width, round(image.height * SHARE)))
+        image = image.crop((0, 0, image.width, round(min(image.width, image.height) * SHARE)))
         tiles.append((title, image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.BOX)))
     columns = min(COLUMNS, len(tiles))
     height = max(image.height for _, image in tiles) + LABEL + GAP
