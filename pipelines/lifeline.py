@@ -11,6 +11,7 @@ import ctypes
 import fcntl
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ class BusyError(TrainingError):
 
 def tie_to_parent() -> None:
     """End this process (SIGTERM, then SIGKILL after a grace period) when its parent or the DVC above it dies."""
-    if hasattr(ctypes, "CDLL") and os.uname().sysname == "Linux":
+    if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     above = [psutil.Process().parent(), _dvc_above()]
     watched = [process for process in above if process is not None and process.pid != 1]

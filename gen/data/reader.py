@@ -93,7 +93,7 @@ class Mapped:
         self._device, self._check = device, check
         indices, damages = inspect(root, manifest, split)
         if damages:
-            raise DataError(f"{damages[0]} ({len(damages)} damages in all; `gen data verify {root}` lists them.)")
+            raise DataError(f"{damages[0]} ({len(damages)} damages in all; `gen.data.verify.verify` lists them.)")
         shards = manifest.splits[split].shards
         self._paths = [root / split / shard.tar.name for shard in shards]
         self._maps = [_map(path) for path in self._paths]

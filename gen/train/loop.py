@@ -51,7 +51,7 @@ def fit(recipe: Recipe, *, data: Path, directory: Path, context: Context, code: 
         data: directory of shards.
         directory: of this run. Belongs to this recipe; on storage all ranks share.
         context: the surroundings of this worker.
-        code: digest of the code that trains; a checkpoint of other code is refused. Empty: not compared.
+        code: digest of the code that trains; a checkpoint of other code is refused.
 
     Returns:
         The directory of the trained model, ``directory/final``.

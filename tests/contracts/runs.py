@@ -18,8 +18,6 @@ from gen.train import checkpoint
 from gen.train.context import ProcessContext
 from gen.train.loop import _Run, fit
 
-STATE = ("model", "average", "optimizers")
-
 
 class Stopping(ProcessContext):
     """Asks to stop the n-th time it is asked."""

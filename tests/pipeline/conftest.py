@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,8 +70,3 @@ def trained(tour: Project) -> Callable[[str], Trained]:
 
     torch.set_num_threads(1)
     return train
-
-
-@pytest.fixture(scope="session")
-def project_root() -> Path:
-    return ROOT
