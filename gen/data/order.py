@@ -2,12 +2,14 @@
 
 The samples of a split form an endless sequence: epoch 0 in a random order, then epoch 1 in another, and so on. A
 position in that sequence is the number of images seen. What lies at a position depends on the seed and the size of
-the split only - not on the batch size, the number of processes or where training was interrupted.
+the split only - not on the batch size, the number of processes or where training was interrupted. Other orders than
+this one are in :mod:`gen.data.draws`.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,18 +36,40 @@ def indices(seed: int, position: int, count: int, size: int) -> NDArray[np.int64
 
     They may cross the end of one or more epochs. Raises :class:`RecipeError` for a negative argument or no samples.
     """
-    if min(seed, position, count) < 0 or size < 1:
-        raise RecipeError(
-            f"order: found seed {seed}, position {position}, count {count}, size {size}; "
-            "allowed are a size of at least 1 and others of at least 0."
-        )
-    pieces, end = [np.empty(0, np.int64)], position + count
-    while position < end:
-        epoch, start = divmod(position, size)
-        piece = order(seed, epoch, size)[start : start + end - position]
-        pieces.append(piece)
-        position += len(piece)
-    return np.concatenate(pieces)
+    if seed < 0 or size < 1:
+        raise RecipeError(f"order: found seed {seed} and {size} samples, allowed a seed from 0 and at least 1 sample.")
+    return cut(partial(order, seed, size=size), size, position, count)
+
+
+def cut(piece: Callable[[int], NDArray[np.int64]], length: int, position: int, count: int) -> NDArray[np.int64]:
+    """Cut a stretch out of an endless sequence that is made of pieces.
+
+    Args:
+        piece: the pieces by number, each of them (length,).
+        length: of a piece.
+        position: where the stretch begins.
+        count: its length.
+
+    Returns:
+        int64 (count,), a copy.
+
+    Raises:
+        RecipeError: ``position`` or ``count`` is negative.
+    """
+    check_stretch(position, count)
+    stretch, filled = np.empty(count, np.int64), 0
+    while filled < count:
+        number, start = divmod(position + filled, length)
+        part = piece(number)[start : start + count - filled]
+        stretch[filled : filled + len(part)] = part
+        filled += len(part)
+    return stretch
+
+
+def check_stretch(position: int, count: int) -> None:
+    """Raise :class:`RecipeError` unless there are positions ``position`` ... ``position + count - 1``."""
+    if min(position, count) < 0:
+        raise RecipeError(f"order: found position {position} and count {count}, allowed are both from 0.")
 
 
 def slice_of(count: int, part: int, parts: int) -> slice:
