@@ -50,7 +50,7 @@ class Bench:
     Attributes:
         model: in evaluation mode.
         judge: the feature space.
-        train: uint8 images (N, C, H, W) and int64 labels (N,).
+        train: uint8 images (N, C, H, W) and int64 labels (N,), or ``None`` where the data have none.
         test: likewise.
         seed: of everything random.
         num_samples: how many to draw.
@@ -60,8 +60,8 @@ class Bench:
 
     model: GenerativeModel
     judge: Judge
-    train: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
+    train: tuple[Tensor, Tensor | None]
+    test: tuple[Tensor, Tensor | None]
     seed: int
     num_samples: int
     batch_size: int

@@ -44,14 +44,18 @@ def codes(model: Encodes, bench: Bench) -> Measured:
     scores = bench.scores(
         {"reconstruction_mse": mse, "reconstruction_psnr": peak_signal_to_noise(mse)}, n_real=len(rebuilt), split="test"
     )
-    images, labels = bench.train
-    rows = random_rows(len(images), PROBE_IMAGES, seed=bench.seed)
-    x = in_space(images[rows], bench.spec.space, seed=bench.seed).to(bench.home)
-    probes = {"linear_probe": (encode_all(model, x, **options), test_codes), "linear_probe_pixels": (x, bench.test_x)}
-    for name, (of_train, of_test) in probes.items():
-        found = linear_probe((of_train, labels[rows]), (of_test, bench.test[1]))
-        facts = {"n_train": len(rows), "n_real": len(of_test), "dims": of_train.flatten(1).shape[1], "split": "test"}
-        scores |= bench.scores({name: found}, **facts)
+    (images, labels), (_, test_labels) = bench.train, bench.test
+    if labels is not None and test_labels is not None:
+        rows = random_rows(len(images), PROBE_IMAGES, seed=bench.seed)
+        x = in_space(images[rows], bench.spec.space, seed=bench.seed).to(bench.home)
+        probes = {
+            "linear_probe": (encode_all(model, x, **options), test_codes),
+            "linear_probe_pixels": (x, bench.test_x),
+        }
+        for name, (of_train, of_test) in probes.items():
+            found = linear_probe((of_train, labels[rows]), (of_test, test_labels))
+            dims = of_train.flatten(1).shape[1]
+            scores |= bench.scores({name: found}, n_train=len(rows), n_real=len(of_test), dims=dims, split="test")
     shown = random_rows(len(rebuilt), PAIRS, seed=bench.seed)
     return scores, {"reconstructions": paired(bench.test_view[shown], rebuilt[shown])}
 

@@ -57,7 +57,7 @@ def evaluate(
     model: GenerativeModel,
     *,
     judge: Judge,
-    splits: Mapping[str, tuple[Tensor, Tensor]],
+    splits: Mapping[str, tuple[Tensor, Tensor | None]],
     seed: int = 0,
     num_samples: int = 1000,
     batch_size: int = 100,
@@ -68,8 +68,8 @@ def evaluate(
     Args:
         model: to be judged; is put into evaluation mode, on the device where it is.
         judge: the feature space.
-        splits: uint8 images (N, C, H, W) and int64 labels (N,) of ``train`` and ``test``. Test is the reference, train
-            is what may have been memorised.
+        splits: uint8 images (N, C, H, W) and int64 labels (N,), or ``None``, of ``train`` and ``test``. Test is the
+            reference, train is what may have been memorised. Without labels nothing is said about classes.
         seed: of everything random. The generators of the caller are not touched.
         num_samples: how many to draw.
         batch_size: images and samples at a time.

@@ -25,7 +25,8 @@ def samples(model: Samples, bench: Bench) -> Measured:
     }
     scores: dict[str, Score] = {}
     real, classes = bench.judged(bench.test_view)
-    scores |= _agreement(bench, "judge_accuracy", classes, bench.test[1])
+    if bench.test[1] is not None:
+        scores |= _agreement(bench, "judge_accuracy", classes, bench.test[1])
     for suffix, (fakes, images) in candidates.items():
         features, classes = bench.judged(images)
         found = _distances(bench, real, features, fakes) | _classes(bench, classes, fakes)
@@ -64,8 +65,11 @@ def _distances(bench: Bench, real: Tensor, fake: Tensor, fakes: str) -> dict[str
 
 
 def _classes(bench: Bench, probabilities: Tensor, fakes: str) -> dict[str, Score]:
-    """How the classes are balanced, against the labels of the training split."""
-    balance = class_balance(probabilities, bench.train[1])
+    """How the classes are balanced, against the labels of the training split; nothing where there are none."""
+    labels = bench.train[1]
+    if labels is None:
+        return {}
+    balance = class_balance(probabilities, labels)
     return bench.scores(
         {
             "min_class_share": balance.min_share,
@@ -73,7 +77,7 @@ def _classes(bench: Bench, probabilities: Tensor, fakes: str) -> dict[str, Score
             "classes_present": balance.present,
             "judge_confidence": balance.confidence,
         },
-        n_real=len(bench.train[1]),
+        n_real=len(labels),
         n_fake=len(probabilities),
         split="train",
         extractor=bench.extractor,

@@ -8,6 +8,9 @@ sha256 of its weights, and scores of two judges are never compared.
 Models live in several spaces (:mod:`gen.data.spaces`), some of them binary. Half of the training images are therefore
 binarised at random, so that one judge serves grey and binary samples alike.
 
+Data without labels get a judge all the same: one that tells how an image was mirrored, which takes knowing what such
+images look like (the pretext of [3], with mirrors for rotations, which would need square images).
+
 The features are standardised (batch normalisation without scale or shift): over the training images each has mean 0
 and variance about 1. This gives distances one unit whatever the size the weights happened to grow to.
 
@@ -17,6 +20,7 @@ References:
     [2] G. Stein, J. C. Cresswell, R. Hosseinzadeh, Y. Sui, B. L. Ross, V. Villecroze, Z. Liu, A. L. Caterini,
         J. E. T. Taylor, G. Loaiza-Ganem. Exposing flaws of generative model evaluation metrics and their unfair
         treatment of diffusion models. 2023. (what a feature space does and does not see)
+    [3] S. Gidaris, P. Singh, N. Komodakis. Unsupervised representation learning by predicting image rotations. 2018.
 """
 
 from __future__ import annotations
@@ -85,18 +89,39 @@ def _block(inputs: int, outputs: int, *, stride: int) -> tuple[nn.Module, ...]:
     return convolution, nn.BatchNorm2d(outputs), nn.ReLU()
 
 
+MIRRORS = 4
+"""Ways to mirror an image: not at all, left to right, top to bottom, both."""
+
+
+def mirrored(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Every image in one of the four ways, in turn, and which: (N, C, H, W) and int64 (N,)."""
+    ways = torch.arange(len(images), device=images.device) % MIRRORS
+    across = torch.where((ways % 2 == 1)[:, None, None, None], images.flip(3), images)
+    return torch.where((ways >= 2)[:, None, None, None], across.flip(2), across), ways
+
+
 def train_judge(
-    images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor], *, seed: int = 0, images_budget: int = 32_000
+    images: Tensor,
+    labels: Tensor | None,
+    validation: tuple[Tensor, Tensor | None],
+    *,
+    seed: int = 0,
+    images_budget: int = 32_000,
 ) -> Judge:
     """Train a judge; the same seed, device and number of threads give the same weights.
 
     Args:
         images: the train split, uint8 (N, C, H, W), H and W at least 8.
-        labels: its classes, int64 (N,), from 0.
+        labels: its classes, int64 (N,), from 0; ``None`` trains it to tell mirrored images.
         validation: held-out images and labels, for the accuracies in ``facts``.
         seed: of weights, order, binarisation and shifts.
         images_budget: images to train on, counted with repetition; at least one batch.
     """
+    held_out, classes = validation
+    task = "mirrors" if labels is None or classes is None else "classes"
+    if labels is None or classes is None:
+        images, labels = mirrored(images)
+        held_out, classes = mirrored(held_out)
     if labels.unique().numel() < 2:
         raise DataError("judge: the labels name fewer than two classes, so there is nothing to tell apart.")
     steps = max(1, images_budget // BATCH)
@@ -113,8 +138,8 @@ def train_judge(
             optimizer.step()
             schedule.step()
         judge.eval().requires_grad_(False)
-        held_out, classes = validation
         judge.facts = {
+            "task": task,
             "seed": seed,
             "images_budget": images_budget,
             "train": {"n": len(images), "sha256": _digest(images, labels)},

@@ -405,9 +405,25 @@ def card_of(model, judge, **options):
     return evaluate(model, judge=judge, splits=SPLITS, num_samples=80, batch_size=30, **options)
 
 
+def test_a_card_without_labels_says_nothing_of_classes(judge):
+    """The judge of unlabelled data tells mirrored images; distances come of its features as of any other's."""
+    unlabelled = {name: (images.clone(), None) for name, (images, _) in SPLITS.items()}
+    for images, _ in unlabelled.values():
+        images[:, :, :3, :3] = 255  # a corner, by which a mirrored image can be told
+    own = train_judge(*unlabelled["train"], unlabelled["validation"], images_budget=3_000)
+    assert own.facts["task"] == "mirrors" and own.num_classes == 4
+    assert own.facts["validation"]["accuracy_8_bit"] > 0.95
+    card, _ = evaluate(pixels(), judge=own, splits=unlabelled, num_samples=80, batch_size=30)
+    named = flatten(card)
+    assert not [name for name in named if "class" in name or "judge_" in name or "probe" in name]
+    assert {"nats", "fid", "kid", "coverage", "nearest_ratio", "reconstruction_psnr"} <= named.keys()
+    assert named["fid_floor"] < named["fid_independent"]
+
+
 def test_card_of_a_model_that_can_do_everything(judge):
     before = torch.get_rng_state()
     card, pictures = card_of(pixels(), judge)
+    assert judge.facts["task"] == "classes"
     assert torch.equal(before, torch.get_rng_state())
     flat = flatten(card)
     assert json.loads(json.dumps(card, allow_nan=False)) == card
@@ -516,10 +532,10 @@ def test_grid_puts_images_row_by_row_on_light_paper(tmp_path):
 
 @pytest.mark.slow
 def test_judge_of_the_digits_is_good_enough_to_judge():
-    from gen.data.digits import digits
+    from gen.sources.digits import digits
 
     splits = {
-        name: (torch.from_numpy(split.images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(split.labels))
+        name: (torch.from_numpy(split.samples.images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(split.labels))
         for name, split in digits().splits.items()
     }
     judge = train_judge(*splits["train"], splits["validation"])
