@@ -92,7 +92,7 @@ def wants(name: str) -> Wants:
     return Wants()
 
 
-def open_source(name: str, place: Path | str | None = None, **chosen: Any) -> Collection | TarSet:
+def open_source(name: str, place: Path | str | None = None, /, **chosen: Any) -> Collection | TarSet:
     """Open a source.
 
     Args:

@@ -59,8 +59,8 @@ def clips(
         classes: the first folder on a clip's way is its class, see :func:`~gen.sources.folder.folder`: the clip itself,
             or a folder of clips.
         skip_short: leave out clips with too few frames for one window, instead of an error.
-        folders: by split, its sub-folder, see :func:`~gen.sources.common.splits.split_folders`. Splits cut at random put
-            windows of one clip into several of them: for held-out clips, name folders.
+        folders: by split, its sub-folder, see :func:`~gen.sources.common.splits.split_folders`. Splits cut at random
+            put windows of one clip into several of them: for held-out clips, name folders.
 
     Raises:
         DataError: a number is below 1, a clip is too short, there are no images, or with classes, a clip lies in no

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gen.data.remote import fetch, is_remote, name_of
 from gen.data.sample import Collection, Source
 from gen.data.writing import replacing
 from gen.errors import DataError, RecipeError
 from gen.files import digest, read_json, sha256, write_json
+from gen.remote.files import fetch, is_remote, name_of
 from gen.sources.archives import SUFFIXES, extract
 from gen.sources.catalogue import open_source, wants
 from gen.sources.tars import TarSet
@@ -85,7 +86,13 @@ def pull(
     attempt = digest(_plain(origin))[:10]  # what was fetched before an interruption is not fetched again
     with replacing(destination, marker=RECEIPT, needed=0, resume=attempt) as folder:
         place = _bring(origin, folder, base, progress)
-        collection = _open(name, origin, place)
+        try:
+            collection = _open(name, origin, place)
+        except (
+            DataError
+        ):  # its publisher may replace what was fetched, and the next attempt must then not go on with it
+            shutil.rmtree(folder / FETCHED, ignore_errors=True)
+            raise
         files = _files(collection, place)
         write_json(
             folder / RECEIPT,
@@ -128,6 +135,8 @@ def reopen(
     if not (pulled / RECEIPT).exists():
         raise DataError(f"{pulled}: holds no {RECEIPT}: the data were not pulled yet. {remedy}")
     receipt = read_json(pulled / RECEIPT, error=DataError)
+    if not isinstance(receipt, dict) or not {"origin", "files", "counts"} <= receipt.keys():
+        raise DataError(f"{pulled / RECEIPT}: is not a receipt: it does not say of which files it is. {remedy}")
     if receipt["origin"] != _plain(origin):
         raise DataError(f"{pulled / RECEIPT}: is of other data than params.yaml names ({receipt['origin']}). {remedy}")
     place = _placed(origin, pulled, base)
@@ -187,9 +196,9 @@ def _bring(origin: Origin, folder: Path, base: Path, progress: Progress) -> Path
         if (found := sha256(local)) != origin.sha256:
             raise DataError(f"{local}: its sha256 is {found}, expected {origin.sha256}. Get the file again.")
     if local.is_file() and local.name.endswith(SUFFIXES):
-        fetched.mkdir(exist_ok=True)
-        if not (fetched / "files").exists():
-            extract(local, fetched / "files")
+        shutil.rmtree(fetched, ignore_errors=True)  # of an archive that may have been replaced since
+        fetched.mkdir()
+        extract(local, fetched / "files")
         return fetched / "files"
     return local
 

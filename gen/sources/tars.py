@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gen.data.remote import is_remote, listing, name_of
 from gen.data.sample import Source
 from gen.errors import DataError
+from gen.remote.files import is_remote, listing, name_of
 
 
 @dataclass(frozen=True, slots=True)
