@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
@@ -93,7 +94,7 @@ def _alive(staging: Path) -> bool:
     """Whether the process that writes a staging directory is still there; a killed one cannot clean up."""
     try:
         os.kill(int(staging.name.split(".")[-2]), 0)
-    except (ValueError, ProcessLookupError):
+    except (ValueError, OverflowError, ProcessLookupError):  # it may have another name than the number of a process
         return False
     except PermissionError:
         return True
@@ -101,22 +102,33 @@ def _alive(staging: Path) -> bool:
 
 
 def commit(staging: Path, destination: Path) -> None:
-    """Sync a finished directory and rename it into place."""
+    """Sync a finished directory and put it in place; at any moment the old one is there, or the new one."""
     for path in sorted(staging.rglob("*")):
         fsync(path)
     fsync(staging)
     if destination.exists():
-        retired = destination.with_name(f".{destination.name}.{os.getpid()}.old")
-        destination.rename(retired)
-        try:
-            staging.rename(destination)
-        except OSError:
-            retired.rename(destination)
-            raise
-        shutil.rmtree(retired)
+        swapped = destination.with_name(f".{destination.name}.{os.getpid()}.part")  # the next writer removes such
+        staging.rename(swapped)
+        if not _exchange(swapped, destination):
+            retired = destination.with_name(f".{destination.name}.{os.getpid()}.old")
+            destination.rename(retired)
+            try:
+                swapped.rename(destination)
+            except OSError:
+                retired.rename(destination)
+                raise
+            swapped = retired
+        shutil.rmtree(swapped)
     else:
         staging.rename(destination)
     fsync(destination.parent)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Swap two directories in one step (Linux; some network file systems cannot). Whether it was done."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of <fcntl.h> and <linux/fs.h>
+    return renameat2 is not None and renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -39,12 +39,18 @@ class Batch:
     """A local batch.
 
     Attributes:
-        x: images in the model's space, float, (B, C, H, W).
-        y: class labels, int64, (B,); ``None`` where the data have none.
+        x: images in the model's space, float, (B, C, H, W); videos are (B, C, T, H, W).
+        y: class labels, int64, (B,); this and what follows is ``None`` where the data have none.
+        target: the images that belong to them, in the model's space, float, (B, C', H', W').
+        caption: texts that describe them, UTF-8 with zeros after it, uint8, (B, L).
+        attributes: numbers that describe them, float32, (B, A).
     """
 
     x: Tensor
     y: Tensor | None = None
+    target: Tensor | None = None
+    caption: Tensor | None = None
+    attributes: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

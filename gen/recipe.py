@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from gen.data.augment import Augment
+from gen.data.draws import Draw
 from gen.errors import RecipeError
 
 
@@ -24,6 +26,9 @@ class Training:
         slices: parts a global batch is cut into. Each has its own random stream and batch statistics, and the
             gradient is their mean, so the result depends on the slices and not on how many workers share them.
         seed: seed of initial weights, data order and noise.
+        draw: which sample comes when: ``shuffle``, ``blocks(K)`` for streamed shards, ``balanced`` over the classes, or
+            ``weighted(NAME)`` by an attribute (see :mod:`gen.data.draws`).
+        augment: random changes to every batch, e.g. ``[flip, shift(2)]`` (see :mod:`gen.data.augment`).
         ema: half-life of the averaged weights that are kept as the result; ``None`` keeps the raw weights.
         precision: ``bf16`` runs the forward pass under autocast; master weights stay in float32.
         channels_last: memory format of images and convolutions.
@@ -39,6 +44,8 @@ class Training:
     batch: int = 64
     slices: int = 1
     seed: int = 0
+    draw: str = "shuffle"
+    augment: tuple[str, ...] = ()
     ema: int | None = None
     precision: Literal["float32", "bf16"] = "float32"
     channels_last: bool = False
@@ -52,6 +59,8 @@ class Training:
         for key in ("images", "batch", "slices", "report", "validate", "pictures", "checkpoint"):
             if getattr(self, key) < 1:
                 raise RecipeError(f"training.{key}: found {getattr(self, key)}; it must be at least 1.")
+        Draw.parse(self.draw)
+        Augment.parse(self.augment)
         if self.batch % self.slices:
             raise RecipeError(
                 f"training.slices: a batch of {self.batch} images cannot be cut into {self.slices} equal slices. "
@@ -92,7 +101,9 @@ class Recipe:
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """Inverse of :meth:`as_dict`. Raises :class:`RecipeError` for missing or unknown keys."""
         try:
-            return cls(**{**values, "training": Training(**values["training"])})
+            training = {**values["training"]}
+            training["augment"] = tuple(training.get("augment", ()))
+            return cls(**{**values, "training": Training(**training)})
         except (KeyError, TypeError) as problem:
             raise RecipeError(f"recipe: {problem}. Expected what Recipe.as_dict() gives.") from None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gen import __version__
 from gen.errors import RecipeError
+from pipelines.data.commands import add_data_commands
 from pipelines.layout import Layout
 from pipelines.stage import explain
 
@@ -53,6 +54,14 @@ def _parser() -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {more}")
         added.set_defaults(work=work)
         return added
+
+    add_data_commands(
+        commands.add_parser(
+            "data",
+            help="pull, shard, check, look at, browse and repair data sets",
+            description="Data sets and their shards.",
+        )
+    )
 
     doctor = command("doctor", _doctor, "check this machine", "Every finding that matters comes with its remedy.")
     doctor.add_argument("--json", action="store_true", help="print JSON")

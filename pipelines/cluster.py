@@ -13,13 +13,17 @@ import shutil
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from gen.data.reading import Reading
 from gen.errors import GenError, PreemptedError, TrainingError
 from gen.recipe import Recipe
 from gen.train.context import ProcessContext, stop_on_signal
@@ -27,7 +31,10 @@ from gen.train.loop import fit
 from pipelines.lifeline import sole_writer
 from pipelines.params import Resources
 
+T = TypeVar("T")
+R = TypeVar("R")
 STOP_FILE = "stop"
+TASK_RETRIES = 3
 STOP_POLL_S = 0.5
 ORPHAN_WAIT_S = 60.0
 LOCAL_OBJECT_STORE = 100 * 2**20
@@ -52,12 +59,14 @@ class Job:
         data: absolute path of the shards.
         directory: absolute path of the run, on storage all workers share.
         code: digest of the code that trains.
+        reading: how to read the shards.
     """
 
     recipe: Recipe
     data: Path
     directory: Path
     code: str
+    reading: Reading = Reading()  # noqa: RUF009  # immutable
 
 
 def launch(job: Job, resources: Resources) -> Path:
@@ -80,7 +89,9 @@ def _in_process(job: Job, resources: Resources) -> Path:
     torch.set_num_threads(resources.threads)
     context = ProcessContext()
     with stop_on_signal(context.stop), sole_writer(job.directory, name="trainer.lock", wait=ORPHAN_WAIT_S):
-        return fit(job.recipe, data=job.data, directory=job.directory, context=context, code=job.code)
+        return fit(
+            job.recipe, data=job.data, directory=job.directory, context=context, code=job.code, reading=job.reading
+        )
 
 
 # ---- inside a Ray worker -----------------------------------------------------------------------------------------
@@ -124,9 +135,16 @@ def _worker(config: dict[str, Any]) -> dict[str, str]:
         if context.rank == 0:
             # A driver that was killed leaves its workers running for some seconds: wait until they are gone.
             with sole_writer(job.directory, name="trainer.lock", wait=ORPHAN_WAIT_S):
-                fit(job.recipe, data=job.data, directory=job.directory, context=context, code=job.code)
+                fit(
+                    job.recipe,
+                    data=job.data,
+                    directory=job.directory,
+                    context=context,
+                    code=job.code,
+                    reading=job.reading,
+                )
         else:
-            fit(job.recipe, data=job.data, directory=job.directory, context=context, code=job.code)
+            fit(job.recipe, data=job.data, directory=job.directory, context=context, code=job.code, reading=job.reading)
     except PreemptedError as outcome:
         return {"preempted": str(outcome)}
     except GenError as outcome:
@@ -169,6 +187,47 @@ def connect(resources: Resources, *, cpus: int) -> bool:
     else:
         ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
     return True
+
+
+@contextmanager
+def tasks(address: str) -> Iterator[Callable[[Callable[[T], R], Sequence[T]], Iterable[R]]]:
+    """Something that does tasks on a cluster and gives what comes of them, in their order.
+
+    The nodes must have this project installed and share its files.
+
+    Args:
+        address: of the cluster.
+    """
+    new = connect(Resources(address=address), cpus=len(os.sched_getaffinity(0)))
+    import ray
+
+    def run(function: Callable[[T], R], given: Sequence[T]) -> Iterator[R]:
+        remote = ray.remote(num_cpus=1, max_retries=TASK_RETRIES)(_task)
+        pending: deque[Any] = deque()
+        ahead = 2 * int(ray.cluster_resources().get("CPU", 1))  # enough to keep every core busy
+        waiting = iter(given)
+        while True:
+            pending.extend(remote.remote(function, task) for task in islice(waiting, ahead - len(pending)))
+            if not pending:
+                return
+            outcome = ray.get(pending.popleft())
+            if isinstance(outcome, GenError):
+                raise outcome
+            yield outcome
+
+    try:
+        yield run
+    finally:
+        if new:
+            ray.shutdown()
+
+
+def _task(function: Callable[[T], R], task: T) -> R | GenError:
+    """Runs on a node. An error that a retry cannot change is returned, not raised."""
+    try:
+        return function(task)
+    except GenError as outcome:
+        return outcome
 
 
 def _use_gpu(resources: Resources) -> bool:

@@ -19,7 +19,8 @@ import gen
 from gen.files import digest, read_json, sha256
 from gen.recipe import Recipe
 
-SHARED_CODE = ("data", "inference", "losses", "nets", "train")
+SHARED_CODE = ("data", "inference", "losses", "nets", "remote", "train")
+WRITING_CODE = ("data", "shards", "sources")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,13 @@ def code_digest(chapter: str) -> str:
         *(path for part in SHARED_CODE for path in sorted((package / part).rglob("*.py"))),
         package / "models" / f"{chapter}.py",
     ]
+    return digest({str(path.relative_to(package)): sha256(path) for path in files})
+
+
+def writing_digest() -> str:
+    """Digest of the code that decides what shards hold."""
+    package = Path(gen.__file__).parent
+    files = [path for part in WRITING_CODE for path in sorted((package / part).rglob("*.py"))]
     return digest({str(path.relative_to(package)): sha256(path) for path in files})
 
 

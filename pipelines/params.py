@@ -11,36 +11,25 @@ tour:        the recipes of `make tour`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar
 
-from pydantic import ConfigDict, create_model
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from gen.data.reading import Reading
 from gen.data.spaces import Space
 from gen.errors import RecipeError, nearest
 from gen.recipe import Recipe, Training
-from gen.registry import Entry, entry
-from pipelines.checking import Checker
+from gen.registry import entry
+from pipelines.checking import Checker, schema
+from pipelines.datasets import Dataset, parse_dataset
 
 T = TypeVar("T")
 SECTIONS = ("datasets", "judge", "recipes", "evaluation", "gates", "resources", "tour")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dataset:
-    """Where a data set comes from.
-
-    Attributes:
-        source: name of a source of ``gen.data.sources``.
-        samples_per_shard: samples in one tar.
-    """
-
-    source: str
-    samples_per_shard: int = 1_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +76,7 @@ class Resources:
         gpu: one GPU per worker; ``auto`` takes one if the cluster has any.
         max_failures: how often lost workers are replaced before the run fails.
         address: of a Ray cluster whose nodes have this project installed and share its files; ``local`` starts one.
+        reading: how each worker reads its data: what is kept in memory, the cache of shards of a server, ...
     """
 
     workers: int | tuple[int, int] = 1
@@ -94,6 +84,7 @@ class Resources:
     gpu: Literal["auto", "yes", "no"] = "auto"
     max_failures: int = 3
     address: str = "local"
+    reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
         low, high = self.span
@@ -146,16 +137,6 @@ class Params:
         return self.resources.get(name) or self.resources.get("default") or Resources()
 
 
-def _hyper_schema(found: Entry) -> type:
-    """The pydantic schema of a model's hyper-parameters, read off its constructor."""
-    hints = get_type_hints(found.cls.__init__)
-    fields: dict[str, Any] = {
-        name: (hints[name], ... if p.default is p.empty else p.default) for name, p in found.hyper.items()
-    }
-    schema: type = create_model(found.name, __config__=ConfigDict(extra="forbid"), **fields)
-    return schema
-
-
 def _recipe(checker: Checker, name: str, value: Any, datasets: Mapping[str, Dataset]) -> Recipe:
     where = f"recipes.{name}"
     given = checker.mapping(value, where)
@@ -190,7 +171,8 @@ def _recipe(checker: Checker, name: str, value: Any, datasets: Mapping[str, Data
             f"Allowed: {', '.join(datasets)}.{nearest(given['dataset'], datasets)}"
         )
     hyper = checker.mapping(given.get("hyper"), f"{where}.hyper")
-    typed: Any = checker.check(_hyper_schema(found), hyper, f"{where}.hyper")
+    hyper_schema = schema(found.name, found.cls.__init__, found.hyper)
+    typed: Any = checker.check(hyper_schema, hyper, f"{where}.hyper")
     optim = {
         group: checker.mapping(fields, f"{where}.optim.{group}")
         for group, fields in checker.mapping(given.get("optim"), f"{where}.optim").items()
@@ -204,6 +186,15 @@ def _recipe(checker: Checker, name: str, value: Any, datasets: Mapping[str, Data
         hyper={key: getattr(typed, key) for key in hyper},
         optim=optim,
     )
+
+
+def _resources(checker: Checker, name: str, value: Any) -> Resources:
+    where = f"resources.{name}"
+    given = checker.mapping(value, where)
+    reading = checker.check(
+        Reading, checker.mapping(given.pop("reading", None), f"{where}.reading"), f"{where}.reading"
+    )
+    return replace(checker.check(Resources, given, where), reading=reading)
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -226,18 +217,13 @@ def load(path: Path = Path("params.yaml")) -> Params:
                 f"{path}: {key}: unknown section. Allowed: {', '.join(SECTIONS)}.{nearest(key, SECTIONS)}"
             )
 
-    def each(section: str, kind: type[T]) -> dict[str, T]:
+    def each(section: str, parse: Callable[[str, Any], T]) -> dict[str, T]:
         given = checker.mapping(sections.get(section), section)
-        return {
-            name: checker.check(kind, checker.mapping(value, f"{section}.{name}"), f"{section}.{name}")
-            for name, value in given.items()
-        }
+        return {name: parse(name, value) for name, value in given.items()}
 
-    datasets = each("datasets", Dataset)
-    recipes = {
-        name: _recipe(checker, name, value, datasets)
-        for name, value in checker.mapping(sections.get("recipes"), "recipes").items()
-    }
+    datasets = each("datasets", partial(parse_dataset, checker))
+    recipes = each("recipes", lambda name, value: _recipe(checker, name, value, datasets))
+    resources = each("resources", partial(_resources, checker))
     gates = {
         name: {
             score: checker.check(Bar, checker.mapping(bar, f"gates.{name}.{score}"), f"gates.{name}.{score}")
@@ -245,7 +231,6 @@ def load(path: Path = Path("params.yaml")) -> Params:
         }
         for name, bars in checker.mapping(sections.get("gates"), "gates").items()
     }
-    resources = each("resources", Resources)
     tour = list(sections.get("tour") or [])
     for section, names in (("gates", gates), ("resources", resources), ("tour", tour)):
         for name in names:

@@ -1,4 +1,4 @@
-"""One clean progress display for a run: a bar on a terminal, plain lines elsewhere. It follows the event log."""
+"""One clean progress display: a bar on a terminal, plain lines elsewhere. That of a run follows its event log."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from gen.train.events import read
 
 POLL_S = 0.3
 LINE_EVERY_S = 10.0
+QUICK_S = 2.0
 SHOWN = 3  # metrics on the line
 
 
@@ -91,6 +92,41 @@ def _note(event: dict[str, Any]) -> str:
         case "metrics":
             return "  ".join(f"{name} {value:.4g}" for name, value in list(event["values"].items())[:SHOWN])
     return ""
+
+
+class Bar:
+    """Shows how much of a piece of work is done, until the ``with`` block ends; quick work shows nothing."""
+
+    def __init__(self, name: str, *, unit: str) -> None:
+        self.name, self.unit = name, unit
+        self.began = self.printed = time.monotonic()
+        self.progress: Progress | None = None
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> Bar:
+        if sys.stderr.isatty():
+            columns = (*Progress.get_default_columns(), TextColumn("{task.fields[note]}"))
+            self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
+            self.progress.start()
+            self.task = self.progress.add_task(self.name, total=None, note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+        if kind is None and time.monotonic() - self.began > QUICK_S:
+            print(f"{self.name}: {time.monotonic() - self.began:.1f} s", file=sys.stderr, flush=True)
+
+    def update(self, done: int, total: int) -> None:
+        """Say how much is done."""
+        note = f"{done:,} of {total:,} {self.unit}"
+        if self.progress is not None and self.task is not None:
+            self.progress.update(self.task, completed=done, total=total, note=note)
+        elif time.monotonic() - self.printed > LINE_EVERY_S:
+            print(f"{self.name}: {note}", file=sys.stderr, flush=True)
+            self.printed = time.monotonic()
 
 
 @contextmanager

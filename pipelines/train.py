@@ -45,7 +45,7 @@ def train(name: str, layout: Layout, *, workers: int | tuple[int, int] | None = 
             track_training(layout, run, recipe, data=digest, code=code) as tracker,
             RunProgress(name, run / "events.jsonl", recipe.training.images),
         ):
-            cluster.launch(cluster.Job(recipe, data, run, code), resources)
+            cluster.launch(cluster.Job(recipe, data, run, code, resources.reading), resources)
         if tracker.problem:
             print(f"{name}: warning: {tracker.problem} `gen sync` sends what is missing.", file=sys.stderr)
         publish(run, layout.model(name))

@@ -12,30 +12,38 @@ from pathlib import Path
 import pytest
 import torch
 
-from gen.data.digits import digits
-from gen.data.raw import Raw
-from gen.data.shards import write_shards
+from gen.data.sample import Collection
+from gen.shards.write import write_shards
+from gen.sources.digits import digits
 from tests.toys import toy_digits
 
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def raw_digits() -> Raw:
+def digits_data() -> Collection:
     return digits()
 
 
 @pytest.fixture(scope="session")
-def digits_shards(raw_digits: Raw, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits_shards(digits_data: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shards of `digits`: 3,500 / 500 / 1,000 images of 28x28."""
     root = tmp_path_factory.mktemp("digits") / "shards"
-    write_shards(raw_digits, root)
+    write_shards(digits_data, root)
     return root
 
 
 @pytest.fixture(scope="session")
-def toy_shards(raw_digits: Raw, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy_shards(digits_data: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few real digits at 12x12: 240 / 60 / 60 images."""
     root = tmp_path_factory.mktemp("toy") / "shards"
-    write_shards(toy_digits(raw_digits), root)
+    write_shards(toy_digits(digits_data), root)
     return root
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Where the real data sets lie, in the layouts their publishers use."""
+    if "GEN_REAL_DATA" not in os.environ:
+        pytest.skip("GEN_REAL_DATA does not name the root of the real data sets")
+    return Path(os.environ["GEN_REAL_DATA"])

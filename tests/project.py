@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 from ruamel.yaml import YAML
 
-from gen.data.raw import Raw
-from gen.data.shards import write_shards
+from gen.data.sample import Collection
 from gen.files import load_tensors
+from gen.shards.write import write_shards
 from gen.train import events
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +80,11 @@ class Project:
         with (self.root / "params.yaml").open("w") as file:
             YAML().dump(sections, file)
 
+    def params(self) -> dict[str, Any]:
+        """What params.yaml holds."""
+        held: dict[str, Any] = YAML(typ="safe", pure=True).load((self.root / "params.yaml").read_text())
+        return held
+
     def run_directory(self, recipe: str) -> Path | None:
         """The run's own directory, once there is one."""
         found = sorted((self.root / "runs").glob(f"{recipe}-*"))
@@ -113,7 +118,7 @@ class Project:
         return mine
 
 
-def make_project(root: Path, raw: Raw, **recipes: dict[str, Any]) -> Project:
+def make_project(root: Path, raw: Collection, **recipes: dict[str, Any]) -> Project:
     """A project with sharded digits and some recipes, committed to git as a user's would be."""
     root.mkdir(parents=True)
     for part in PARTS:

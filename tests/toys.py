@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from gen.data.raw import Raw, Split
+from gen.data.sample import Arrays, Collection, Split, in_memory
 from gen.data.spaces import DataSpec, Space
 from gen.recipe import Recipe, Training
 from gen.registry import entry
@@ -49,14 +48,16 @@ def toy_recipe(model: str, **training: Any) -> Recipe:
     )
 
 
-def toy_digits(raw: Raw) -> Raw:
+def toy_digits(data: Collection) -> Collection:
     """A few digits, cropped to 24x24 and averaged down to 12x12."""
     counts = {"train": 240, "validation": 60, "test": 60}
 
-    def shrink(split: Split, count: int) -> Split:
-        chosen = np.linspace(0, len(split.images) - 1, count).astype(int)
-        crop = split.images[chosen][:, 2:26, 2:26].astype(np.float64)
+    def shrink(split: Split, count: int) -> Arrays:
+        assert isinstance(split.samples, Arrays)
+        chosen = np.linspace(0, len(split) - 1, count).astype(int)
+        crop = split.samples.images[chosen][:, 2:26, 2:26].astype(np.float64)
         small = crop.reshape(count, 12, 2, 12, 2, 1).mean((2, 4)).round().astype(np.uint8)
-        return Split(small, None if split.labels is None else split.labels[chosen])
+        return Arrays(small, None if split.labels is None else split.labels[chosen])
 
-    return replace(raw, splits={name: shrink(raw.splits[name], count) for name, count in counts.items()})
+    splits = {name: shrink(data.splits[name], count) for name, count in counts.items()}
+    return in_memory(data.source, splits, classes=data.classes)

@@ -9,16 +9,16 @@ et al. 2022, "On aliased resizing and surprising subtleties in GAN evaluation").
 from __future__ import annotations
 
 import math
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from gen.data.decoding import Mode, decode
+from gen.data.plain import read_plain, write_png
 from gen.data.sample import Picture, Pixels
 from gen.errors import DataError, RecipeError
 
@@ -153,7 +153,7 @@ def _resize(frame: Pixels, size: tuple[int, int], by: Filter) -> Pixels:
 
 
 def encode(pixels: Pixels, encoding: Encoding) -> bytes:
-    """Store pixels without loss; equal pixels give equal bytes for one version of Pillow.
+    """Store pixels without loss; equal pixels give equal bytes for one version of Pillow and zlib.
 
     Args:
         pixels: uint8 (H, W, C) or (T, H, W, C). A video becomes one tall picture (T H, W, C) in PNG and WebP.
@@ -164,7 +164,7 @@ def encode(pixels: Pixels, encoding: Encoding) -> bytes:
         DataError: the encoding cannot store pixels of this shape.
     """
     if encoding == "npy":
-        return _npy_header(pixels.shape) + pixels.tobytes()
+        return b"".join((_npy_header(pixels.shape), np.ascontiguousarray(pixels).data))
     *_, width, channels = pixels.shape
     height = math.prod(pixels.shape[:-2])
     largest = 16383 if encoding == "webp" else 2**31 - 1
@@ -173,15 +173,12 @@ def encode(pixels: Pixels, encoding: Encoding) -> bytes:
             f"encode: {encoding} stores 1 or 3 channels and sides of up to {largest:,}; found {channels} channels, "
             f"{height} x {width}{' (all frames in one picture)' if pixels.ndim == 4 else ''}. Choose `encode: npy`."
         )
-    tall = np.ascontiguousarray(pixels).reshape((height, width, channels)[: 3 if channels == 3 else 2])
-    image, file = Image.fromarray(tall), BytesIO()
+    tall = np.ascontiguousarray(pixels).reshape(height, width, channels)
     if encoding == "png":
-        # Run lengths alone are found in a third of the time it takes to look for all repeats, and cost 1 - 6 % of
-        # space on photographs, whose filtered rows hardly repeat.
-        image.save(file, "PNG", compress_type=zlib.Z_RLE)
-    else:
-        # Method 0 is 20 times as fast as the default, for about 10 % more space: still less than PNG takes.
-        image.save(file, "WEBP", lossless=True, method=0)
+        return write_png(tall)
+    image, file = Image.fromarray(tall if channels == 3 else tall[..., 0]), BytesIO()
+    # Method 0 is 20 times as fast as the default, for about 10 % more space: still less than PNG takes.
+    image.save(file, "WEBP", lossless=True, method=0)
     return file.getvalue()
 
 
@@ -200,8 +197,11 @@ def decode_as(contents: bytes, shape: tuple[int, ...], what: str) -> Pixels:
         DataError: the bytes hold something else.
     """
     if not contents.startswith(_NPY):
+        tall = (math.prod(shape[:-2]), *shape[-2:])
+        if (plain := read_plain(contents, tall)) is not None:
+            return plain.reshape(shape)
         pixels = decode(contents, what=what, mode="L" if shape[-1] == 1 else "RGB")
-        if pixels.shape != (math.prod(shape[:-2]), *shape[-2:]):
+        if pixels.shape != tall:
             raise DataError(f"{what}: found an image of shape {pixels.shape}, expected {shape}.")
         return pixels.reshape(shape)
     header = _npy_header(shape)
@@ -226,11 +226,10 @@ def decode_npy(contents: bytes, what: str) -> Pixels:
     Raises:
         DataError: it is cut short, or holds anything else.
     """
-    file = BytesIO(contents)
+    wide = contents[6:7] > b"\1"  # from version 2 on the length has four bytes
+    start = (12 if wide else 10) + int.from_bytes(contents[8 : 12 if wide else 10], "little")
     try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
+        shape, fortran, dtype = _parse_npy_header(contents[:start])
     except Exception as problem:  # the header is parsed as Python, so it can be wrong in many ways
         raise DataError(f"{what}: is not a whole .npy file: {problem}. Replace the file or leave it out.") from problem
     if dtype != np.uint8 or fortran or len(shape) not in (3, 4) or not math.prod(shape):
@@ -238,9 +237,18 @@ def decode_npy(contents: bytes, what: str) -> Pixels:
             f"{what}: found {dtype} of shape {shape}{' in Fortran order' if fortran else ''}, allowed uint8 of shape "
             "(H, W, C) or (T, H, W, C) in C order."
         )
-    if (found := len(contents) - file.tell()) != math.prod(shape):
+    if (found := len(contents) - start) != math.prod(shape):
         raise DataError(f"{what}: found {found:,} bytes of pixels, expected {math.prod(shape):,} for {shape}.")
-    return np.frombuffer(contents, np.uint8, offset=file.tell()).reshape(shape)
+    return np.frombuffer(contents, np.uint8, offset=start).reshape(shape)
+
+
+@lru_cache(maxsize=64)  # the arrays of a data set have one header, and to parse it takes longer than all else
+def _parse_npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether the order is Fortran's, and type; raises errors of many kinds."""
+    file = BytesIO(header)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)
 
 
 @lru_cache(maxsize=64)

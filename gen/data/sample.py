@@ -184,6 +184,16 @@ class Subset:
     def __getitem__(self, k: int, /) -> Sample:
         return self.samples[int(self.rows[k])]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What travels to another process: of samples in memory those that were chosen, not the whole data set."""
+        if isinstance(self.samples, Arrays):
+            return Listed, ([self[k] for k in range(len(self))], _itself)
+        return Subset, (self.samples, self.rows)
+
+
+def _itself(sample: Sample) -> Sample:
+    return sample
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:

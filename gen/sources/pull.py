@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from gen.data.sample import Collection, Source
-from gen.data.writing import replacing
 from gen.errors import DataError, RecipeError
 from gen.files import digest, read_json, sha256, write_json
 from gen.remote.files import fetch, is_remote, name_of
-from gen.sources.archives import SUFFIXES, extract
+from gen.shards.directory import replacing
 from gen.sources.catalogue import open_source, wants
 from gen.sources.tars import TarSet
+from gen.sources.unpack.archives import SUFFIXES, extract
 
 RECEIPT = "receipt.json"
 FETCHED = "fetched"

@@ -16,9 +16,11 @@ from typing import Any
 
 import torch
 
-from gen.data.loader import Loader, Slice
+from gen.data.augment import Augment
+from gen.data.loader import arrange
 from gen.data.order import order
-from gen.data.reader import Resident, open_split
+from gen.data.reading import Reading
+from gen.data.sample import Drawn
 from gen.data.spaces import DataSpec, Space
 from gen.errors import PreemptedError, TrainingError
 from gen.evaluate.grids import save_png
@@ -38,12 +40,19 @@ from gen.train.parallel import Parallel
 from gen.train.step import NotFiniteError, Stepper, seed_step
 
 INITIAL_IMAGES = 2_000  # shown to GenerativeModel.initialize
-PREFETCH = 2
 ROLLBACKS = 3
 BUILD, INITIALIZE, DRAW_GRID = 1, 2, 4  # random streams outside the steps: seed_step(seed, stream, 0)
 
 
-def fit(recipe: Recipe, *, data: Path, directory: Path, context: Context, code: str = "") -> Path:
+def fit(
+    recipe: Recipe,
+    *,
+    data: Path,
+    directory: Path,
+    context: Context,
+    code: str = "",
+    reading: Reading = Reading(),  # noqa: B008  # immutable
+) -> Path:
     """Train a recipe to the end of its budget, going on from the newest checkpoint if there is one.
 
     Args:
@@ -52,6 +61,7 @@ def fit(recipe: Recipe, *, data: Path, directory: Path, context: Context, code: 
         directory: of this run. Belongs to this recipe; on storage all ranks share.
         context: the surroundings of this worker.
         code: digest of the code that trains; a checkpoint of other code is refused.
+        reading: how to read the data.
 
     Returns:
         The directory of the trained model, ``directory/final``.
@@ -67,7 +77,7 @@ def fit(recipe: Recipe, *, data: Path, directory: Path, context: Context, code: 
     # Adam's moments of weights that get no gradient decay into denormal numbers, whose arithmetic is slow on CPUs: the
     # steps of a VAE became a fifth longer after a thousand of them. Zeros in their place change nothing.
     torch.set_flush_denormal(True)
-    run = _Run(recipe, data=data, directory=directory, context=context, code=code)
+    run = _Run(recipe, data=data, directory=directory, context=context, code=code, reading=reading)
     try:
         run.train()
     finally:
@@ -78,14 +88,19 @@ def fit(recipe: Recipe, *, data: Path, directory: Path, context: Context, code: 
 class _Run:
     """One worker's share of one run."""
 
-    def __init__(self, recipe: Recipe, *, data: Path, directory: Path, context: Context, code: str) -> None:
+    def __init__(
+        self, recipe: Recipe, *, data: Path, directory: Path, context: Context, code: str, reading: Reading
+    ) -> None:
         training, device = recipe.training, context.device
         self.recipe, self.directory, self.context, self.device = recipe, directory, context, device
-        self.reader = open_split(data, "train", device=device)
-        self.validation = open_split(data, "validation", device=device)
+        self.reader = reading.open(data, "train", device=device)
+        self.validation = reading.open(data, "validation", device=device)
         self.space = Space.parse(recipe.space)
-        spec = DataSpec(shape=self.reader.shape, num_classes=self.reader.num_classes, space=self.space)
+        spec = DataSpec(
+            shape=self.reader.manifest.image_shape, num_classes=len(self.reader.manifest.classes), space=self.space
+        )
         self.format = torch.channels_last if training.channels_last else torch.contiguous_format
+        self.augment = Augment.parse(training.augment)
         self.identity = {**recipe.as_dict(), "data": self.reader.digest, "code": code}
 
         seed_step(training.seed, BUILD, 0)
@@ -93,19 +108,18 @@ class _Run:
         model.to(device).to(memory_format=self.format)  # type: ignore[call-overload]  # missing in torch's stubs
         optims = override(model.optimizers(), recipe.optim)
         parallel = Parallel(model.groups(), rank=context.rank, world=context.world, slices=training.slices)
-        self.loader = Loader(
+        self.loader = reading.load(
             self.reader,
+            arrange(self.reader, training.draw, seed=training.seed),
             batch=training.batch,
-            seed=training.seed,
             parts=parallel.mine,
             of=training.slices,
-            prefetch=0 if isinstance(self.reader, Resident) else PREFETCH,
         )
         self.found = checkpoint.newest(directory / "checkpoints", self.identity)
         if self.found is None:
             seed_step(training.seed, INITIALIZE, 0)
-            first, _ = self.reader.batch(order(training.seed, 0, len(self.reader))[:INITIAL_IMAGES].copy())
-            model.initialize(self.space.encode(first.to(device)))
+            first = self.reader.batch(order(training.seed, 0, len(self.reader))[:INITIAL_IMAGES].copy())
+            model.initialize(self.space.encode(first.images))
         self.model, self.parallel = model, parallel
         self.stepper = Stepper(
             model,
@@ -120,7 +134,20 @@ class _Run:
         self.clock, self.sums = Clock(), Sums(device=self.device)
         self.window = (0.0, 0)
         self.events = EventLog(directory / "events.jsonl") if context.rank == 0 else None
+        self._say_what_is_left_out()
         self.parallel.barrier()
+
+    def _say_what_is_left_out(self) -> None:
+        """Record the samples that could not be read; raise if the ranks differ in them: their orders would."""
+        mine = [self.reader.digest, self.validation.digest]
+        differs = torch.tensor(float(self.parallel.agree(mine) != mine), device=self.device)
+        if self.parallel.sum(differs).item() > 0:
+            raise TrainingError(
+                f"{self.recipe.dataset}: the workers see different data: their copies are damaged in different ways. "
+                "Run `gen data verify` on every node."
+            )
+        for bad in (*self.reader.quarantined, *self.validation.quarantined):
+            self._event("warning", message=f"left out {bad}")
 
     # ---- the clockwork ---------------------------------------------------------------------------------------------
 
@@ -197,11 +224,18 @@ class _Run:
         return means
 
     def _draw(self, n: int, part: int) -> Batch:
-        return self._encode(self.loader.slice(self.clock.images + n * self.recipe.training.batch, part))
+        drawn = self.loader.slice(self.clock.images + n * self.recipe.training.batch, part)
+        images, targets = self.augment(drawn.images, drawn.targets)
+        return self._encode(drawn._replace(images=images, targets=targets))
 
-    def _encode(self, drawn: Slice) -> Batch:
-        pixels, labels = drawn
-        return Batch(self.space.encode(pixels).contiguous(memory_format=self.format), labels)
+    def _encode(self, drawn: Drawn) -> Batch:
+        return Batch(
+            self.space.encode(drawn.images).contiguous(memory_format=self.format),
+            drawn.labels,
+            None if drawn.targets is None else self.space.encode(drawn.targets),
+            drawn.captions,
+            drawn.attributes,
+        )
 
     def _stop_if_asked(self, *, saved: bool) -> None:
         asked = self.parallel.sum(torch.tensor(float(self.context.stopping()), device=self.device)).item() > 0

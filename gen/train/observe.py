@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from gen.data.loader import Slice, evaluation_batches
+from gen.data.loader import evaluation_batches
 from gen.data.reader import Reader
+from gen.data.sample import Drawn
 from gen.model import Batch, GenerativeModel, Pictures, Samples
 from gen.train.parallel import Parallel
 from gen.train.step import seed_step
@@ -60,7 +61,7 @@ class Sums:
 
 @torch.no_grad()
 def validate(
-    model: GenerativeModel, reader: Reader, encode: Callable[[Slice], Batch], parallel: Parallel, *, seed: int
+    model: GenerativeModel, reader: Reader, encode: Callable[[Drawn], Batch], parallel: Parallel, *, seed: int
 ) -> dict[str, float]:
     """Means of ``model.validate`` over a split: every image once for any number of ranks, the same noise every time.
 

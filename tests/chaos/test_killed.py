@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from gen.data.raw import Raw
+from gen.data.sample import Collection
 from tests.project import VAE, Project, make_project, wait_for
 
 pytestmark = pytest.mark.slow
@@ -22,9 +22,9 @@ GONE_S = 20
 
 
 @pytest.fixture(scope="module")
-def golden(raw_digits: Raw, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def golden(digits_data: Collection, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """An undisturbed run, in process."""
-    project = make_project(tmp_path_factory.mktemp("golden") / "project", raw_digits, **{NAME: VAE})
+    project = make_project(tmp_path_factory.mktemp("golden") / "project", digits_data, **{NAME: VAE})
     project.gen("train", NAME)
     return project
 

@@ -11,12 +11,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
+from gen.data.reading import Reading
 from gen.errors import PreemptedError
 from gen.files import load_tensors
 from gen.recipe import Recipe
 from gen.train import checkpoint
 from gen.train.context import ProcessContext
 from gen.train.loop import _Run, fit
+
+READING = Reading()
 
 
 class Stopping(ProcessContext):
@@ -31,11 +34,13 @@ class Stopping(ProcessContext):
         return self.left < 0
 
 
-def run(recipe: Recipe, data: Path, directory: Path, *, stop_after: int | None = None) -> dict[str, Tensor]:
+def run(
+    recipe: Recipe, data: Path, directory: Path, *, stop_after: int | None = None, reading: Reading = READING
+) -> dict[str, Tensor]:
     """Train in this process; returns everything its newest checkpoint holds."""
     context = ProcessContext() if stop_after is None else Stopping(stop_after)
     try:
-        fit(recipe, data=data, directory=directory, context=context)
+        fit(recipe, data=data, directory=directory, context=context, reading=reading)
     except PreemptedError:
         assert stop_after is not None
     return state(directory)
@@ -61,14 +66,14 @@ def worst(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
     )
 
 
-def _rank(rank: int, world: int, port: int, recipes: list[Recipe], data: Path, root: Path) -> None:
+def _rank(rank: int, world: int, port: int, recipes: list[Recipe], data: Path, root: Path, reading: Reading) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     dist.init_process_group("gloo", rank=rank, world_size=world)
     for recipe in recipes:
         context = ProcessContext(rank=rank, world=world)
-        training = _Run(recipe, data=data, directory=root / recipe.name, context=context, code="")
+        training = _Run(recipe, data=data, directory=root / recipe.name, context=context, code="", reading=reading)
         training.train()
         training.close()
         model = training.model
@@ -78,7 +83,9 @@ def _rank(rank: int, world: int, port: int, recipes: list[Recipe], data: Path, r
     dist.destroy_process_group()
 
 
-def run_in_processes(world: int, recipes: list[Recipe], data: Path, root: Path, port: int) -> None:
+def run_in_processes(
+    world: int, recipes: list[Recipe], data: Path, root: Path, port: int, *, reading: Reading = READING
+) -> None:
     """Train recipes in float64 in ``world`` processes; leaves ``<recipe>/`` and what every rank held at the end."""
     root.mkdir(parents=True)
-    mp.spawn(_rank, (world, port, recipes, data, root), nprocs=world, join=True)
+    mp.spawn(_rank, (world, port, recipes, data, root, reading), nprocs=world, join=True)

@@ -23,7 +23,7 @@ BUDGET = 64
 
 @pytest.fixture(scope="module")
 def images(toy_shards: Path) -> tuple[Tensor, Tensor]:
-    pixels, labels = open_split(toy_shards, "train").batch(torch.arange(64).mul(3).numpy())
+    pixels, labels, *_ = open_split(toy_shards, "train").batch(torch.arange(64).mul(3).numpy())
     assert labels is not None
     return pixels, labels
 

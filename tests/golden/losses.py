@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gen.data.draws import Shuffled
 from gen.data.loader import Loader
 from gen.data.order import order
 from gen.data.reader import open_split
@@ -61,7 +62,7 @@ def losses(name: str, shards: Path) -> list[Update]:
     with exactly():
         spec = toy_spec(name)
         reader = open_split(shards, "train")
-        loader = Loader(reader, batch=BATCH, seed=SEED, parts=[0], of=1)
+        loader = Loader(reader, Shuffled(SEED, len(reader)), batch=BATCH, parts=[0], of=1)
         seed_step(SEED, BUILD, 0)
         model = build(name, spec, **TOY_HYPER[name])
         seed_step(SEED, INITIALIZE, 0)
@@ -74,7 +75,7 @@ def losses(name: str, shards: Path) -> list[Update]:
             recorder.losses = []
 
             def draw(n: int, part: int, start: int = drawn) -> Batch:
-                pixels, labels = loader.slice((start + n) * BATCH, part)
+                pixels, labels, *_ = loader.slice((start + n) * BATCH, part)
                 return Batch(spec.space.encode(pixels), labels)
 
             drawn += stepper(Progress(step, step * BATCH, STEPS * BATCH), draw)[0]

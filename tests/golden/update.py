@@ -10,9 +10,9 @@ import difflib
 import tempfile
 from pathlib import Path
 
-from gen.data.digits import digits
-from gen.data.shards import write_shards
 from gen.registry import list_models
+from gen.shards.write import write_shards
+from gen.sources.digits import digits
 from tests.golden.losses import losses, path, write
 from tests.toys import toy_digits
 

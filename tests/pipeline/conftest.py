@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gen.data.raw import Raw
 from gen.data.reader import everything
+from gen.data.sample import Collection
 from gen.evaluate.seeds import fixed_seed
 from gen.files import read_json
 from gen.model import GenerativeModel
@@ -52,9 +52,9 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def tour(raw_digits: Raw, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def tour(digits_data: Collection, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with this project's own params.yaml, its shards and its judge."""
-    project = make_project(tmp_path_factory.mktemp("tour") / "project", raw_digits)
+    project = make_project(tmp_path_factory.mktemp("tour") / "project", digits_data)
     shutil.copy2(ROOT / "params.yaml", project.root / "params.yaml")
     project.run("python", "-m", "pipelines.judge", "digits")
     return project

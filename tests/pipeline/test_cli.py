@@ -13,10 +13,10 @@ from tests.project import VAE, Project, as_json, make_project
 
 
 @pytest.fixture(scope="module")
-def project(raw_digits, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(digits_data, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """One small model, trained in process with MLflow out of reach."""
     small = {**VAE, "training": {**VAE["training"], "images": 3_200, "report": 800}}
-    project = make_project(tmp_path_factory.mktemp("cli") / "project", raw_digits, **{"vae-digits": small})
+    project = make_project(tmp_path_factory.mktemp("cli") / "project", digits_data, **{"vae-digits": small})
     output = project.gen("train", "vae-digits", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert "warning: MLflow at http://127.0.0.1:9" in output
     assert "`gen sync` sends what is missing" in output
@@ -85,9 +85,9 @@ def test_what_cannot_be_done_is_said(
 
 
 def test_missing_and_damaged_shards(
-    project: Project, raw_digits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    project: Project, digits_data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = make_project(tmp_path / "other", raw_digits, **{"vae-digits": VAE})
+    other = make_project(tmp_path / "other", digits_data, **{"vae-digits": VAE})
     tar = sorted((other.root / "data/shards/digits/train").glob("*.tar"))[0]
     content = bytearray(tar.read_bytes())
     content[3_000] ^= 1

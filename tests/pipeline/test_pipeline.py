@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gen.data.raw import Raw
+from gen.data.sample import Collection
 from gen.files import read_json
 from tests.project import VAE, Project, make_project
 
@@ -28,9 +28,9 @@ DVC = [sys.executable, "-m", "dvc"]
 
 
 @pytest.fixture(scope="module")
-def project(raw_digits: Raw, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(digits_data: Collection, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Everything reproduced: one recipe on two Ray workers, one in process."""
-    project = make_project(tmp_path_factory.mktemp("pipeline") / "a project", raw_digits, **SMALL)
+    project = make_project(tmp_path_factory.mktemp("pipeline") / "a project", digits_data, **SMALL)
     project.set_params(
         datasets={"digits": {"source": "digits"}},
         judge={"images": 6_400},

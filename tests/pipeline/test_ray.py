@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gen.data.raw import Raw
+from gen.data.sample import Collection
 from gen.files import read_json
 from tests.contracts.runs import worst
 from tests.project import VAE, make_project
@@ -13,11 +13,14 @@ SMALL = {**VAE, "training": {**VAE["training"], "images": 6_400}}
 
 
 def test_two_elastic_workers_learn_what_one_process_learns(
-    raw_digits: Raw, tmp_path_factory: pytest.TempPathFactory
+    digits_data: Collection, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    """The two read from mapped tars, in threads, ahead of the step; the one holds the data in memory."""
     results = []
-    for workers in ("1,2", "0"):
-        project = make_project(tmp_path_factory.mktemp("ray") / "project", raw_digits, **{"vae-digits": SMALL})
+    for workers, resident in (("1,2", 0), ("0", 1 << 30)):
+        project = make_project(tmp_path_factory.mktemp("ray") / "project", digits_data, **{"vae-digits": SMALL})
+        resources = {"default": {"workers": 0, "reading": {"resident_bytes": resident, "prefetch": 2}}}
+        project.set_params(**{**project.params(), "resources": resources})
         output = project.gen("train", "vae-digits", "--workers", workers)
         assert "vae-digits: 100 %  6400 images" in output
         assert "Traceback" not in output

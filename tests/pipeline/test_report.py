@@ -17,8 +17,8 @@ from torch import nn
 
 import pipelines
 from gen import registry
-from gen.data.manifest import MANIFEST, Manifest, SplitInfo
-from gen.data.raw import Source
+from gen.data.manifest import MANIFEST, Field, Manifest, SplitInfo
+from gen.data.sample import Source
 from gen.data.spaces import DataSpec, Space
 from gen.errors import GenError, StoreError
 from gen.model import GenerativeModel
@@ -156,7 +156,9 @@ def everything(root: Path, name: str = "toy-digits") -> None:
         {"name": name, "version": 1, "run_id": NASTY, "model_uri": f"models:/{NASTY}/1"},
     )
     splits = {split: SplitInfo(n, (), (0.1,), (0.3,), "0", ()) for split, n in (("train", 3500), ("test", 1000))}
-    manifest = Manifest(Source(NASTY, NASTY, NASTY, NASTY), (1, 28, 28), tuple("0123456789"), splits)
+    image = Field((28, 28, 1), ("image.npy",))
+    source = Source(NASTY, NASTY, NASTY, NASTY)
+    manifest = Manifest(source, {"image": image}, tuple("0123456789"), (), splits)
     path = layout.shards("digits") / MANIFEST
     path.parent.mkdir(parents=True)
     path.write_text(manifest.dump())

@@ -1,4 +1,6 @@
-"""Imports point one way: pipelines -> gen.{train, evaluate} -> gen.models -> gen.{losses, inference, nets} -> torch."""
+"""Imports point one way: pipelines -> gen.{train, evaluate} -> gen.models -> gen.{losses, inference, nets} -> torch.
+
+Beside them: gen.sources -> gen.shards -> gen.data -> gen.remote."""
 
 from __future__ import annotations
 
@@ -14,12 +16,16 @@ GEN, PIPELINES = Path(gen.__file__).parent, Path(pipelines.__file__).parent
 FILES = sorted([*GEN.rglob("*.py"), *PIPELINES.rglob("*.py")])
 FOUNDATION = {"gen", "gen.errors", "gen.files", "gen.vision", "gen.data.spaces"}
 CONTRACT = FOUNDATION | {"gen.model", "gen.registry"}
-DATA = FOUNDATION | {"gen.data"}
+DATA = FOUNDATION | {"gen.data", "gen.remote"}
 BELOW_MODELS = {"gen.nets", "gen.losses", "gen.inference"}
 # package -> what it may import of gen; the longest matching package counts
 ALLOWED = {
     "gen": CONTRACT | {"gen.recipe", "gen.models"},
+    "gen.recipe": FOUNDATION | {"gen.data.augment", "gen.data.draws"},
+    "gen.remote": {"gen", "gen.errors", "gen.files", "gen.remote"},
     "gen.data": DATA,
+    "gen.shards": DATA | {"gen.shards"},
+    "gen.sources": DATA | {"gen.shards", "gen.sources"},
     "gen.nets": FOUNDATION | {"gen.nets"},
     "gen.losses": FOUNDATION | {"gen.losses"},
     "gen.inference": FOUNDATION | {"gen.inference", "gen.nets"},
@@ -36,7 +42,10 @@ EDGES = {  # a folder ends with a slash
 THIRD_PARTY = {  # what gen may import beyond the standard library
     "gen": {"torch", "numpy", "safetensors"},
     "gen.evaluate": {"torch", "numpy", "safetensors", "PIL", "scipy", "sklearn", "torchmetrics"},
-    "gen.data": {"torch", "numpy", "PIL", "mlxtend"},
+    "gen.remote": {"fsspec"},
+    "gen.data": {"torch", "numpy", "PIL"},
+    "gen.shards": {"torch", "numpy"},
+    "gen.sources": {"torch", "numpy", "PIL", "mlxtend"},
     "gen.vision": {"torch", "torchvision"},
 }
 

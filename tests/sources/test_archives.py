@@ -24,8 +24,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gen.errors import DataError
-from gen.sources.archives import SUFFIXES, extract
-from gen.sources.inflate import Limits
+from gen.sources.unpack.archives import SUFFIXES, extract
+from gen.sources.unpack.inflate import Limits
 
 FILES = {
     "readme.txt": b"hello",
@@ -408,8 +408,8 @@ UNPACK = """
 import sys
 from pathlib import Path
 from gen.errors import DataError
-from gen.sources.archives import extract
-from gen.sources.inflate import Limits
+from gen.sources.unpack.archives import extract
+from gen.sources.unpack.inflate import Limits
 
 def peak():
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)

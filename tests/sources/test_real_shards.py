@@ -26,8 +26,8 @@ from gen.data.images import Prepare
 from gen.data.manifest import Manifest, read_manifest
 from gen.data.reader import open_split
 from gen.data.sample import Collection
-from gen.data.shards import Format, write_shards
-from gen.data.verify import verify
+from gen.shards.verify import verify
+from gen.shards.write import Format, write_shards
 from gen.sources.pull import Origin, pull, reopen
 from pipelines.writers import writers
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from gen.sources.inflate import STEP, ArchiveError, Inflate, Member, Meter, Unpacked
+from gen.sources.unpack.inflate import STEP, ArchiveError, Inflate, Member, Meter, Unpacked
 
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")

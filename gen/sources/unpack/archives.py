@@ -3,8 +3,8 @@
 A data set is files in folders; whatever else an archive may hold can be used against whoever unpacks it, and is
 refused: links (a later member would be written through them), devices, pipes, absolute names and ``..``, names that
 a terminal or another system reads differently, a second member of the same name with other contents, encryption,
-decompression bombs, more than :class:`~gen.sources.inflate.Limits` allow. Symbolic links are refused even where they
-stay inside: to tell those apart for certain needs the whole archive, and no data set has been seen to need one.
+decompression bombs, more than :class:`~gen.sources.unpack.inflate.Limits` allow. Symbolic links are refused even where
+they stay inside: to tell those apart for certain needs the whole archive, and no data set has been seen to need one.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import IO
 
 from gen.errors import DataError, StoreError
 from gen.files import atomic_directory
-from gen.sources.inflate import COMPRESSIONS, LIMITS, ArchiveError, Limits, Member, Meter, Unpacked
-from gen.sources.untar import tar_members
-from gen.sources.unzip import zip_members
+from gen.sources.unpack.inflate import COMPRESSIONS, LIMITS, ArchiveError, Limits, Member, Meter, Unpacked
+from gen.sources.unpack.untar import tar_members
+from gen.sources.unpack.unzip import zip_members
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
 """Names of what :func:`extract` unpacks end like this; it goes by the contents, though."""

@@ -9,7 +9,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 
-from gen.sources.inflate import STEP, ArchiveError, Member, Unpacked
+from gen.sources.unpack.inflate import STEP, ArchiveError, Member, Unpacked
 
 _LONGEST_HEADER = 1 << 20  # bytes of a long name or of a pax header
 _PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=]+)=")
