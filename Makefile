@@ -42,8 +42,8 @@ check: $(READY)  ## all that a change must pass: format, lint, types, every test
 	python -m pytest
 
 bench: $(READY)  ## measure what is claimed about speed
-	@set -e; for file in benchmarks/[a-z]*.py; do \
-		[ -e "$$file" ] || continue; module=$${file%.py}; echo "== $$module"; python -m "$$(echo $$module | tr / .)"; done
+	@set -e; for file in benchmarks/[a-z]*.py benchmarks/*/__main__.py; do \
+		module=$${file%.py}; module=$${module%/__main__}; echo "== $$module"; python -m "$$(echo $$module | tr / .)"; done
 
 ui: $(READY)  ## open MLflow's pages on runs and registered models
 	gen ui

@@ -42,14 +42,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen.data.digits import digits
 from gen.data.order import order
 from gen.data.reader import everything
-from gen.data.shards import write_shards
 from gen.data.spaces import DataSpec, Space
 from gen.model import SGD, Adam, GenerativeModel
 from gen.recipe import Recipe
 from gen.registry import build, entry
+from gen.shards.write import write_shards
+from gen.sources.digits import digits
 from gen.train.context import ProcessContext
 from gen.train.events import read
 from gen.train.loop import INITIAL_IMAGES, fit
