@@ -23,7 +23,6 @@ _HARMLESS = (b"IDAT", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"tIME")  # chunks of 
 _TABLES = (0xDB, 0xC4, 0xDD, 0xFE, 0xE0)  # JPEG segments: quantisation, Huffman, restarts, comment, JFIF
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive
 _MODE = {1: "L", 3: "RGB"}
-_UNCHANGED = 0  # torchvision.io.ImageReadMode.UNCHANGED
 
 
 def write_png(pixels: Pixels) -> bytes:
@@ -79,8 +78,8 @@ def read_plain(contents: bytes, shape: tuple[int, ...]) -> Pixels | None:
         shape: (H, W, C) that is expected.
 
     Returns:
-        uint8 (H, W, C), as :func:`gen.data.decoding.decode` gives them; ``None`` if that has to look into it, be it for
-        something special or for what is wrong with it.
+        uint8 (H, W, C), read-only, as :func:`gen.data.decoding.decode` gives them; ``None`` if that has to look into
+        it, be it for something special or for what is wrong with it.
     """
     height, width, channels = shape
     if channels not in _MODE:
@@ -93,7 +92,7 @@ def read_plain(contents: bytes, shape: tuple[int, ...]) -> Pixels | None:
             return None
         else:
             image = Image.frombytes(mode, (width, height), contents, "jpeg", mode, "")
-    except (ValueError, LookupError, RuntimeError, struct.error):
+    except (ValueError, LookupError, struct.error):
         return None
     return np.frombuffer(image.tobytes(), np.uint8).reshape(shape)
 

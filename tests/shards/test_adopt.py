@@ -373,6 +373,7 @@ def test_a_sample_unlike_the_others_is_refused_or_left_out(tmp_path: Path, name:
 @pytest.mark.parametrize(
     "contents",
     [
+        npy(np.zeros((6, 9, 3), np.uint8)),
         npy(np.zeros((6, 8, 3), np.float32)),
         npy(np.zeros((6, 8), np.uint8)),
         npy(np.asfortranarray(np.zeros((6, 8, 3), np.uint8))),
