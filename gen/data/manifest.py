@@ -137,6 +137,11 @@ class Manifest:
         return channels_first(self.fields["image"].shape)
 
     @property
+    def sample_bytes(self) -> int:
+        """Of a decoded sample, labels and attributes aside."""
+        return sum(each.bytes for each in self.fields.values())
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W). Raises :class:`DataError` if the data are videos."""
         match self.shape:

@@ -10,7 +10,7 @@ tensors and never a damaged or partial sample.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 from zlib import crc32
@@ -32,7 +32,7 @@ from gen.files import digest
 from gen.remote.cache import Cache, Shard
 from gen.remote.files import is_remote
 
-_CHUNK = 4096  # samples read at a time while a split is made resident or searched for damage
+_CHUNK = 16 << 20  # bytes that are decoded at a time while a split is made resident or searched for damage
 
 
 class Reader(Protocol):
@@ -109,9 +109,10 @@ def open_split(
         raise DataError(f"{damages[0]} ({len(damages)} damages in all; `gen data verify` lists them.)")
     tars = _tars(root, manifest, split, cache)
     indexed = Indexed(manifest, split, indices, tars, device=torch.device(device), check=check)
-    if (policy := Policy.parse(manifest.damaged)).fraction:
+    policy = Policy.parse(manifest.damaged)
+    if policy.fraction and isinstance(tars, MappedTars):  # what a server sends is checked as a whole when it arrives
         indexed.leave_out(indexed.search(), policy)
-    fits = len(indexed) * sum(field.bytes for field in manifest.fields.values()) <= resident_bytes
+    fits = len(indexed) * manifest.sample_bytes <= resident_bytes
     return Resident(indexed) if fits else indexed
 
 
@@ -203,11 +204,15 @@ class Indexed:
         """See :meth:`Reader.expect`."""
         self._tars.expect(list(dict.fromkeys(self._shard[rows].tolist())))
 
+    def in_turn(self) -> Iterator[NDArray[np.int64]]:
+        """All rows in order, as many at a time as decode to a moderate number of bytes."""
+        step = max(1, _CHUNK // self.manifest.sample_bytes)
+        return (np.arange(start, min(start + step, len(self))) for start in range(0, len(self), step))
+
     def search(self) -> list[Bad]:
         """Read every sample; those that cannot be read."""
         bad = []
-        for start in range(0, len(self), _CHUNK):
-            rows = np.arange(start, min(start + _CHUNK, len(self)))
+        for rows in self.in_turn():
             try:
                 self.batch(rows)
             except DataError:
@@ -252,11 +257,10 @@ class Resident:
         count = len(indexed)
         first = indexed.batch(np.zeros(1, np.int64))
         self._whole = first.map(lambda field: field.new_empty((count, *field.shape[1:])))
-        for start in range(0, count, _CHUNK):
-            rows = np.arange(start, min(start + _CHUNK, count))
+        for rows in indexed.in_turn():
             for whole, part in zip(self._whole, indexed.batch(rows), strict=True):
                 if whole is not None and part is not None:
-                    whole[start : start + len(rows)] = part
+                    whole[rows[0] : rows[-1] + 1] = part
 
     def __len__(self) -> int:
         return len(self._whole.images)
