@@ -61,7 +61,7 @@ def test_stage_dependencies_exist() -> None:
 def test_commands_of_the_readme_exist() -> None:
     known = set(_parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr]
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    for page in ("README.md", "CONTRIBUTING.md"):
+    for page in ("README.md", "CONTRIBUTING.md", "docs/data.md"):
         text = (ROOT / page).read_text().split("What is coming")[0]
         for block in re.findall(r"```(?:sh|bash|console)?\n(.*?)```", text, re.S) + re.findall(r"`([^`\n]+)`", text):
             for line in block.splitlines():
