@@ -22,6 +22,7 @@ from gen.data.sample import Collection, Source
 from gen.errors import DataError, RecipeError
 from gen.files import digest, read_json, sha256, write_json
 from gen.remote.files import fetch, is_remote, name_of
+from gen.remote.transport import shown
 from gen.shards.directory import replacing
 from gen.sources.catalogue import open_source, wants
 from gen.sources.tars import TarSet
@@ -186,7 +187,7 @@ def _bring(origin: Origin, folder: Path, base: Path, progress: Progress) -> Path
             fetch(origin.path, archive, sha256=origin.sha256, progress=progress)
             extract(archive, unpacked)
         archive.unlink(missing_ok=True)
-        return unpacked
+        return _inside(unpacked)
     local = _local(origin.path, base)
     if not local.exists() and not origin.options.get("download"):
         raise DataError(f"{local}: is not there. Correct `path`, or put the data there.")
@@ -199,8 +200,14 @@ def _bring(origin: Origin, folder: Path, base: Path, progress: Progress) -> Path
         shutil.rmtree(fetched, ignore_errors=True)  # of an archive that may have been replaced since
         fetched.mkdir()
         extract(local, fetched / "files")
-        return fetched / "files"
+        return _inside(fetched / "files")
     return local
+
+
+def _inside(unpacked: Path) -> Path:
+    """What was packed: the one folder that an archive holds and nothing beside it, as most do, or else all of it."""
+    entries = list(unpacked.iterdir())
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else unpacked
 
 
 def _placed(origin: Origin, pulled: Path, base: Path) -> Path | str | None:
@@ -211,7 +218,7 @@ def _placed(origin: Origin, pulled: Path, base: Path) -> Path | str | None:
         return origin.path if is_remote(origin.path) else str(_local(origin.path, base))
     unpacked = pulled / FETCHED / "files"
     if unpacked.is_dir():
-        return unpacked
+        return _inside(unpacked)
     return pulled / FETCHED / name_of(origin.path) if is_remote(origin.path) else _local(origin.path, base)
 
 
@@ -243,6 +250,6 @@ def _checksums(files: Mapping[str, Path], progress: Progress) -> dict[str, list[
 
 
 def _plain(origin: Origin) -> dict[str, Any]:
-    """What decides the data, as JSON gives it back; moving them elsewhere changes only ``path``."""
+    """What decides the data, as JSON gives it back. Receipts are passed on: passwords are left out."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(origin)))
-    return plain
+    return plain if origin.path is None else {**plain, "path": shown(origin.path)}

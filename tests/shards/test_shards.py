@@ -170,8 +170,9 @@ def test_keep_knows_big_tiffs(tmp_path) -> None:
 def test_keep_needs_files_that_are_left_alone(tmp_path) -> None:
     with pytest.raises(RecipeError, match="encode: keep stores a source's own files, but this source gives pixels"):
         write_shards(tiny(), tmp_path / "x", form=Format(encode="keep"))
-    with pytest.raises(RecipeError, match="so they cannot be prepared"):
-        write_shards(filed(photos(2)), tmp_path / "x", form=Format(encode="keep"), prepare=Prepare(resize=(2, 2)))
+    for prepare in (Prepare(resize=(2, 2)), Prepare(mode="L"), Prepare(target_mode="index")):
+        with pytest.raises(RecipeError, match="so they cannot be prepared"):
+            write_shards(filed(photos(2)), tmp_path / "x", form=Format(encode="keep"), prepare=prepare)
 
 
 def test_files_are_prepared_as_declared(tmp_path) -> None:

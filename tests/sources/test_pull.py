@@ -284,6 +284,24 @@ def test_archives_are_unpacked(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).read_bytes() == contents
 
 
+def test_the_one_folder_of_an_archive_is_the_data_set(tmp_path: Path) -> None:
+    """Archives are packed with their folder or without; both are the same data."""
+    for name, prefix in (("plain", ""), ("packed", "pets-1.0/")):
+        (tmp_path / f"{name}.zip").write_bytes(zipped({f"{prefix}{each}": contents for each, contents in PETS.items()}))
+        origin = Origin(source="folder", path=str(tmp_path / f"{name}.zip"))
+        pull("pets", origin, tmp_path / name)
+    assert receipt(tmp_path / "plain")["files"] == receipt(tmp_path / "packed")["files"]
+    assert receipt(tmp_path / "plain")["classes"] == receipt(tmp_path / "packed")["classes"]
+
+
+def test_a_receipt_holds_no_secrets(server: FaultyServer, tmp_path: Path) -> None:
+    url = server.url("pets.zip") + "?signature=secret"
+    origin = Origin(source="folder", path=url, sha256=sha(ARCHIVES["pets.zip"]))
+    pull("pets", origin, tmp_path / "raw")
+    assert "secret" not in (tmp_path / "raw" / "receipt.json").read_text()
+    assert images(reopen("pets", origin, tmp_path / "raw"))
+
+
 def test_unpacked_files_are_held_to_their_checksums(tmp_path: Path) -> None:
     (tmp_path / "pets.zip").write_bytes(zipped())
     origin = Origin(source="folder", path=str(tmp_path / "pets.zip"))
