@@ -11,7 +11,6 @@ reading that is the index and the order of a few epochs, when writing it is the 
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import threading
@@ -84,28 +83,28 @@ def _read(root: Path, count: int) -> None:
     loader.close()
 
 
-def _private() -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.split("RssAnon:")[1].split()[0])
+def _status(entry: str) -> int:
+    """Bytes of an entry in the kernel's account of this process."""
+    return 1024 * int(Path("/proc/self/status").read_text().split(f"{entry}:")[1].split()[0])
 
 
 def main() -> None:
     what, root, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
-    start = highest = _private()
+    start = highest = _status("RssAnon")
     done = threading.Event()
 
     def watch() -> None:
         nonlocal highest
         while not done.wait(0.005):
-            highest = max(highest, _private())
+            highest = max(highest, _status("RssAnon"))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     {"reading": _read, "writing": _write}[what](root, count)
     done.set()
     watcher.join()
-    print(highest - start, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(highest - start, _status("VmHWM"))
 
 
 if __name__ == "__main__":

@@ -24,14 +24,15 @@ class Reading:
         cache: directory for shards of a server; by default one below the user's cache directory.
         cache_bytes: that the shards in it never exceed.
         prefetch: global batches to read ahead, where the split is not in memory.
-        threads: that read ahead.
+        threads: that read ahead. A second one pays for large compressed images only: small ones are read so quickly
+            that threads mostly wait for each other.
     """
 
     resident_bytes: int = 2 << 30
     cache: str | None = None
     cache_bytes: int = LIMIT
     prefetch: int = 2
-    threads: int = 2
+    threads: int = 1
 
     def __post_init__(self) -> None:
         for name, least in (("resident_bytes", 0), ("cache_bytes", 1), ("prefetch", 0), ("threads", 1)):
