@@ -15,7 +15,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ import torch
 from gen.data.reading import Reading
 from gen.errors import GenError, PreemptedError, TrainingError
 from gen.recipe import Recipe
-from gen.train.context import ProcessContext, stop_on_signal
+from gen.train.context import Context, ProcessContext, stop_on_signal
 from gen.train.loop import fit
 from pipelines.lifeline import sole_writer
 from pipelines.params import Resources
@@ -68,6 +68,17 @@ class Job:
     code: str
     reading: Reading = Reading()  # noqa: RUF009  # immutable
 
+    def fit(self, context: Context) -> Path:
+        """Train in this process; the directory of the trained model."""
+        return fit(
+            self.recipe,
+            data=self.data,
+            directory=self.directory,
+            context=context,
+            code=self.code,
+            reading=self.reading,
+        )
+
 
 def launch(job: Job, resources: Resources) -> Path:
     """Train a job to its end, from its newest checkpoint on.
@@ -89,9 +100,7 @@ def _in_process(job: Job, resources: Resources) -> Path:
     torch.set_num_threads(resources.threads)
     context = ProcessContext()
     with stop_on_signal(context.stop), sole_writer(job.directory, name="trainer.lock", wait=ORPHAN_WAIT_S):
-        return fit(
-            job.recipe, data=job.data, directory=job.directory, context=context, code=job.code, reading=job.reading
-        )
+        return job.fit(context)
 
 
 # ---- inside a Ray worker -----------------------------------------------------------------------------------------
@@ -132,19 +141,10 @@ def _worker(config: dict[str, Any]) -> dict[str, str]:
     context = RayContext(job.directory)
     logging.getLogger("gen").setLevel(logging.WARNING)
     try:
-        if context.rank == 0:
-            # A driver that was killed leaves its workers running for some seconds: wait until they are gone.
-            with sole_writer(job.directory, name="trainer.lock", wait=ORPHAN_WAIT_S):
-                fit(
-                    job.recipe,
-                    data=job.data,
-                    directory=job.directory,
-                    context=context,
-                    code=job.code,
-                    reading=job.reading,
-                )
-        else:
-            fit(job.recipe, data=job.data, directory=job.directory, context=context, code=job.code, reading=job.reading)
+        # A driver that was killed leaves its workers running for some seconds: wait until they are gone.
+        lock = sole_writer(job.directory, name="trainer.lock", wait=ORPHAN_WAIT_S)
+        with lock if context.rank == 0 else nullcontext():
+            job.fit(context)
     except PreemptedError as outcome:
         return {"preempted": str(outcome)}
     except GenError as outcome:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from gen.files import sha256
 from gen.remote.files import fetch, is_remote, name_of
 from gen.shards.directory import replacing
 from gen.shards.scan import scan
-from gen.shards.shard import Written, seal_shard
+from gen.shards.shard import Run, Written, seal_shard
 from gen.shards.splits import check_names
 from gen.shards.write import describe, merge_fields
 
@@ -60,7 +60,7 @@ def adopt_tars(
     classes: Sequence[str] = (),
     attributes: Sequence[str] = (),
     damaged: str = "fail",
-    run: Callable[[Callable[[Adoption], Written], Sequence[Adoption]], Iterable[Written]] = map,
+    run: Run = map,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> str:
     """Index tars and write the manifest below ``destination``, all or nothing.

@@ -20,8 +20,9 @@ from pathlib import Path
 from gen.data.manifest import MANIFEST, FileInfo, Manifest, read_manifest
 from gen.errors import DataError, StoreError
 from gen.files import sha256, write_bytes, writing
-from gen.shards.rewrite import Plan, Run, Source, Watch
+from gen.shards.rewrite import Plan, Source, Watch
 from gen.shards.scan import scan
+from gen.shards.shard import Run
 from gen.shards.verify import Damage, verify
 from gen.shards.workbench import Workbench, beside
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 from gen.data.manifest import Manifest
-from gen.shards.shard import Written
-
-Run = Callable[[Callable[[Any], Written], Sequence[Any]], Iterable[Written]]
-"""Does tasks, in this process or in others, and gives what came of them in their order."""
+from gen.shards.shard import Run, Written
 
 Watch = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
 """Given what is done and its unit, something to be told how much is done, and of how much."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gen.data.images import Prepare
 from gen.data.index import Index
@@ -80,6 +81,10 @@ class Written:
     fields: Mapping[str, Field]
     statistics: Statistics
     bad: list[Bad]
+
+
+Run = Callable[[Callable[[Any], Written], Sequence[Any]], Iterable[Written]]
+"""Does tasks, in this process or in others, and gives what came of them in their order."""
 
 
 def write_shard(task: Task) -> Written:

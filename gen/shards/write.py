@@ -10,7 +10,7 @@ what a shard holds is decided before the first one is written, and every shard i
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from gen.data.sample import Collection
 from gen.errors import DataError, RecipeError
 from gen.shards.directory import replacing
 from gen.shards.record import Encode, members, record
-from gen.shards.shard import Task, Written, prepared, write_shard
+from gen.shards.shard import Run, Task, Written, prepared, write_shard
 from gen.shards.splits import carve, check_names
 
 _MEASURED = 64  # samples whose size decides how many make a shard of so many bytes
@@ -53,10 +53,6 @@ class Format:
             found = getattr(self, name)
             if found is not None and found < 1:
                 raise RecipeError(f"{name}: found {found}, allowed 1 or more.")
-
-
-Run = Callable[[Callable[[Task], Written], Sequence[Task]], Iterable[Written]]
-"""Does the tasks, in this process or in others, and gives what came of them in their order."""
 
 
 def write_shards(

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from gen.registry import entry, list_models
 from pipelines import layout, params
 from pipelines.cli import _parser
+from tests.policy.test_imports import imports
 
 ROOT = Path(__file__).parents[2]
 DVC = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -22,6 +23,19 @@ def test_a_train_stage_depends_on_the_code_its_run_is_named_after() -> None:
     package = {f"gen/{path.name}" for path in (ROOT / "gen").glob("*.py")}
     assert package | {f"gen/{part}" for part in layout.SHARED_CODE} <= deps
     assert "gen/models/${item.model}.py" in deps
+
+
+def test_a_shard_stage_depends_on_all_that_decides_what_shards_hold() -> None:
+    """Everything of `gen.data` that the writer imports, itself or through others: an edit there is another writing."""
+    found, waiting = set(), {"gen/shards/write.py"}
+    while waiting:
+        place = waiting.pop()
+        found.add(place)
+        modules = {f"{name.replace('.', '/')}.py" for name in imports(ROOT / place)}
+        waiting |= {m for m in modules if m.startswith(("gen/data/", "gen/shards/")) and (ROOT / m).exists()} - found
+    deps = set(DVC["shard"]["do"]["deps"])
+    assert "gen/shards" in deps
+    assert {place for place in found if place.startswith("gen/data/")} <= deps
 
 
 def test_the_code_digest_sees_its_own_chapter_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
