@@ -6,14 +6,18 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from gen import __version__
 from gen.errors import RecipeError
+from pipelines.command import Work
 from pipelines.data.commands import add_data_commands
 from pipelines.layout import Layout
+from pipelines.promotion.commands import add_promotion_commands
+from pipelines.runs import add_runs_commands
+from pipelines.serving.commands import add_serving_commands
 from pipelines.stage import explain
+from pipelines.sweeping.commands import add_sweeping_commands
 
 EPILOG = """\
 the usual way:
@@ -33,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     layout = Layout(arguments.root.resolve())
-    work: Callable[[argparse.Namespace, Layout], int | None] = arguments.work
+    work: Work = arguments.work
     return explain(lambda: work(arguments, layout))
 
 
@@ -48,9 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", type=Path, default=Path(), help="root of the project (default: here)")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(
-        name: str, work: Callable[[argparse.Namespace, Layout], int | None], summary: str, more: str = ""
-    ) -> argparse.ArgumentParser:
+    def command(name: str, work: Work, summary: str, more: str = "") -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {more}")
         added.set_defaults(work=work)
         return added
@@ -90,6 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("recipe", metavar="RECIPE")
     evaluate.add_argument("--json", action="store_true", help="print the scores as JSON")
+
+    add_sweeping_commands(command)
+    add_promotion_commands(command)
+    add_serving_commands(command)
+    add_runs_commands(command)
 
     ui = command("ui", _ui, "open MLflow's pages on the tracked runs and models")
     ui.add_argument("--port", type=int, default=5000, help="port on this machine (default: 5000)")

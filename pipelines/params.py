@@ -6,6 +6,8 @@ recipes:     name -> what to train; decides the result (see gen.recipe)
 evaluation:  how every model is evaluated: the same for all, or it would be no comparison
 gates:       name -> bars a trained model must pass
 resources:   how to train: workers, threads, retries; never part of a result
+sweeps:      name -> what `gen sweep` varies in a recipe, and what it looks for (see pipelines.sweeping.spaces)
+promotion:   what a version must show before `gen promote` moves an alias (see pipelines.promotion.policy)
 tour:        the recipes of `make tour`
 """
 
@@ -21,15 +23,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from gen.data.reading import Reading
-from gen.data.spaces import Space
 from gen.errors import RecipeError, nearest
-from gen.recipe import Recipe, Training
-from gen.registry import entry
-from pipelines.checking import Checker, schema
+from gen.recipe import Recipe
+from pipelines.checking import Checker
 from pipelines.datasets import Dataset, parse_dataset
+from pipelines.promotion.policy import Promotion, parse_promotion
+from pipelines.recipes import parse_recipe
+from pipelines.sweeping.spaces import Sweep, parse_sweep
 
 T = TypeVar("T")
-SECTIONS = ("datasets", "judge", "recipes", "evaluation", "gates", "resources", "tour")
+SECTIONS = ("datasets", "judge", "recipes", "evaluation", "gates", "resources", "sweeps", "promotion", "tour")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,6 +115,8 @@ class Params:
     evaluation: Evaluation = field(default_factory=Evaluation)
     gates: Mapping[str, Mapping[str, Bar]] = field(default_factory=dict)
     resources: Mapping[str, Resources] = field(default_factory=dict)
+    sweeps: Mapping[str, Sweep] = field(default_factory=dict)
+    promotion: Promotion = field(default_factory=Promotion)
     tour: Sequence[str] = ()
 
     def recipe(self, name: str) -> Recipe:
@@ -135,57 +140,6 @@ class Params:
     def resources_of(self, name: str) -> Resources:
         """The resources of a recipe: its own entry, or the default."""
         return self.resources.get(name) or self.resources.get("default") or Resources()
-
-
-def _recipe(checker: Checker, name: str, value: Any, datasets: Mapping[str, Dataset]) -> Recipe:
-    where = f"recipes.{name}"
-    given = checker.mapping(value, where)
-    given["training"] = checker.check(Training, checker.mapping(given.get("training"), where), f"{where}.training")
-    allowed = ("model", "dataset", "space", "hyper", "optim", "training")
-    for key in given:
-        if key not in allowed:
-            raise RecipeError(
-                f"{checker.path}: {where}.{key}: unknown key. Allowed: {', '.join(allowed)}.{nearest(key, allowed)}"
-            )
-    for key in ("model", "dataset", "space"):
-        if not isinstance(given.get(key), str):
-            raise RecipeError(f"{checker.path}: {where}.{key}: found {given.get(key)!r}; give a name.")
-    try:
-        found = entry(given["model"])
-        space = Space.parse(given["space"])
-    except RecipeError as problem:
-        raise RecipeError(f"{checker.path}: {where}.{problem}") from None
-    if given["model"] != found.chapter:
-        raise RecipeError(
-            f"{checker.path}: {where}.model: found '{given['model']}'; name the chapter, '{found.chapter}', so that "
-            "DVC knows which file the stage depends on."
-        )
-    if space.kind not in found.cls.spaces:
-        raise RecipeError(
-            f"{checker.path}: {where}.space: {found.name} does not live in '{space}'. "
-            f"Allowed: {', '.join(found.cls.spaces)}."
-        )
-    if given["dataset"] not in datasets:
-        raise RecipeError(
-            f"{checker.path}: {where}.dataset: there is no data set '{given['dataset']}'. "
-            f"Allowed: {', '.join(datasets)}.{nearest(given['dataset'], datasets)}"
-        )
-    hyper = checker.mapping(given.get("hyper"), f"{where}.hyper")
-    hyper_schema = schema(found.name, found.cls.__init__, found.hyper)
-    typed: Any = checker.check(hyper_schema, hyper, f"{where}.hyper")
-    optim = {
-        group: checker.mapping(fields, f"{where}.optim.{group}")
-        for group, fields in checker.mapping(given.get("optim"), f"{where}.optim").items()
-    }
-    return Recipe(
-        name=name,
-        model=found.chapter,
-        dataset=given["dataset"],
-        space=str(space),
-        training=given["training"],
-        hyper={key: getattr(typed, key) for key in hyper},
-        optim=optim,
-    )
 
 
 def _resources(checker: Checker, name: str, value: Any) -> Resources:
@@ -222,7 +176,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
         return {name: parse(name, value) for name, value in given.items()}
 
     datasets = each("datasets", partial(parse_dataset, checker))
-    recipes = each("recipes", lambda name, value: _recipe(checker, name, value, datasets))
+    recipes = each("recipes", lambda name, value: parse_recipe(checker, name, value, datasets))
     resources = each("resources", partial(_resources, checker))
     gates = {
         name: {
@@ -232,7 +186,8 @@ def load(path: Path = Path("params.yaml")) -> Params:
         for name, bars in checker.mapping(sections.get("gates"), "gates").items()
     }
     tour = list(sections.get("tour") or [])
-    for section, names in (("gates", gates), ("resources", resources), ("tour", tour)):
+    named = (("gates", gates), ("resources", resources), ("sweeps", sections.get("sweeps") or {}), ("tour", tour))
+    for section, names in named:
         for name in names:
             if name not in recipes and not (section == "resources" and name == "default"):
                 raise RecipeError(
@@ -247,6 +202,8 @@ def load(path: Path = Path("params.yaml")) -> Params:
         evaluation=checker.check(Evaluation, checker.mapping(sections.get("evaluation"), "evaluation"), "evaluation"),
         gates=gates,
         resources=resources,
+        sweeps=each("sweeps", lambda name, value: parse_sweep(checker, name, value, recipes, datasets)),
+        promotion=parse_promotion(checker, sections.get("promotion"), recipes),
         tour=tour,
     )
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gen.errors import DataError, RecipeError
+from pipelines.command import Work
 from pipelines.data.tables import human_bytes, printable
 from pipelines.layout import Layout
 
-Work = Callable[[argparse.Namespace, Layout], int | None]
 EPILOG = """\
 exit codes:
   0 sound and done   2 the command or params.yaml is wrong   3 data missing or damaged   75 busy, try again

@@ -1,0 +1,1 @@
+"""``gen serve``: a registered model behind HTTP, with MLflow's scoring protocol."""
