@@ -8,6 +8,8 @@ models/<recipe>/            a trained model: weights/, events.jsonl, curves.csv,
 scores/<recipe>/            its evaluation: card.json, metrics.json, gate.json, pictures/
 registered/<recipe>.json    its version in the registry
 report/                     the report of everything
+runs/sweeps/<recipe>-<hash>/  a sweep's own directory: its ledger and its trials' runs
+sweeps/<recipe>/            what a sweep found: best.yaml, trials.csv, sweep.json, pictures/
 """
 
 from __future__ import annotations
@@ -60,6 +62,14 @@ class Layout:
     def report(self) -> Path:
         """The report."""
         return self.root / "report"
+
+    def sweep(self, recipe: str) -> Path:
+        """What a sweep found."""
+        return self.root / "sweeps" / recipe
+
+    def sweep_run(self, recipe: str, identity: str) -> Path:
+        """A sweep's own directory."""
+        return self.root / "runs" / "sweeps" / f"{recipe}-{identity}"
 
     def run(self, name: str, identity: str) -> Path:
         """A run's own directory. The hash makes the same run resume, and another one start afresh."""

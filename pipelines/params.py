@@ -137,6 +137,15 @@ class Params:
             )
         return self.datasets[name]
 
+    def sweep(self, name: str) -> Sweep:
+        """The sweep of a recipe. Raises :class:`RecipeError` if params.yaml says nothing of one."""
+        if name not in self.sweeps:
+            raise RecipeError(
+                f"{self.path}: sweeps: there is no entry for '{name}', so nothing says what to vary. "
+                f"Sweeps: {', '.join(self.sweeps) or 'none'}. Add one; docs/sweeps.md shows how."
+            )
+        return self.sweeps[name]
+
     def resources_of(self, name: str) -> Resources:
         """The resources of a recipe: its own entry, or the default."""
         return self.resources.get(name) or self.resources.get("default") or Resources()
@@ -186,7 +195,12 @@ def load(path: Path = Path("params.yaml")) -> Params:
         for name, bars in checker.mapping(sections.get("gates"), "gates").items()
     }
     tour = list(sections.get("tour") or [])
-    named = (("gates", gates), ("resources", resources), ("sweeps", sections.get("sweeps") or {}), ("tour", tour))
+    named = (
+        ("gates", gates),
+        ("resources", resources),
+        ("sweeps", checker.mapping(sections.get("sweeps"), "sweeps")),
+        ("tour", tour),
+    )
     for section, names in named:
         for name in names:
             if name not in recipes and not (section == "resources" and name == "default"):
@@ -202,7 +216,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
         evaluation=checker.check(Evaluation, checker.mapping(sections.get("evaluation"), "evaluation"), "evaluation"),
         gates=gates,
         resources=resources,
-        sweeps=each("sweeps", lambda name, value: parse_sweep(checker, name, value, recipes, datasets)),
+        sweeps=each("sweeps", lambda name, value: parse_sweep(checker, name, value, recipes)),
         promotion=parse_promotion(checker, sections.get("promotion"), recipes),
         tour=tour,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
 
 from gen.data.spaces import Space
@@ -10,12 +10,19 @@ from gen.errors import RecipeError, nearest
 from gen.recipe import Recipe, Training
 from gen.registry import entry
 from pipelines.checking import Checker, schema
-from pipelines.datasets import Dataset
 
 
-def parse_recipe(checker: Checker, name: str, value: Any, datasets: Mapping[str, Dataset]) -> Recipe:
-    """A checked recipe. Raises :class:`RecipeError` with the key that is wrong."""
-    where = f"recipes.{name}"
+def parse_recipe(checker: Checker, name: str, value: Any, datasets: Collection[str], *, where: str = "") -> Recipe:
+    """A checked recipe. Raises :class:`RecipeError` with the key that is wrong.
+
+    Args:
+        checker: of the file it stands in.
+        name: of the recipe.
+        value: what the file says.
+        datasets: names of the data sets there are.
+        where: what errors call the place (default: ``recipes.<name>``).
+    """
+    where = where or f"recipes.{name}"
     given = checker.mapping(value, where)
     given["training"] = checker.check(Training, checker.mapping(given.get("training"), where), f"{where}.training")
     allowed = ("model", "dataset", "space", "hyper", "optim", "training")

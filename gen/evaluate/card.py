@@ -20,11 +20,12 @@ from typing import Any, TypedDict
 
 from torch import Tensor
 
-from gen.errors import DataError, GenError
+from gen.errors import DataError, GenError, RecipeError, nearest
 from gen.evaluate.bench import Bench, Measured, Score
 from gen.evaluate.capabilities import codes, completions, likelihoods, own_pictures
 from gen.evaluate.fidelity import samples
 from gen.evaluate.judge import Judge
+from gen.evaluate.likelihood import estimators, log_probs
 from gen.files import finite
 from gen.model import Completes, Encodes, GenerativeModel, Pictures, Samples, Scores
 
@@ -97,6 +98,36 @@ def evaluate(
             card["scores"] |= found
             pictures |= shown
     return card, pictures
+
+
+def score_of(model: GenerativeModel, name: str, bench: Bench) -> float:
+    """One score of a model, as :func:`evaluate` measures it.
+
+    Args:
+        model: in evaluation mode.
+        name: of the score, e.g. ``fid``.
+        bench: of the model. Its ``test`` may be any split: whoever chooses by a score gives the validation split.
+
+    Raises:
+        RecipeError: this model has no such score; it names those it has.
+        GenError: it has the score, but not as a finite number.
+    """
+    if isinstance(model, Scores) and name.startswith("nats_"):  # one estimator: others may be a hundred times dearer
+        wanted, offered = name.removeprefix("nats_"), estimators(model, seed=bench.seed)
+        if wanted in offered:
+            log_p = log_probs(wanted, offered[wanted], bench.test_x, seed=bench.seed, batch_size=bench.batch_size)
+            return float(log_p.mean())
+    names: list[str] = []
+    for capability, measure in _MEASURES:
+        if isinstance(model, capability):
+            found, _ = measure(model, bench)
+            if name in found:
+                return found[name]["value"]
+            names += found
+    raise RecipeError(
+        f"eval/{name}: {type(model).__name__} has no such score, or it is not finite here. "
+        f"Found: {', '.join(f'eval/{each}' for each in names)}.{nearest(name, names)}"
+    )
 
 
 def flatten(card: Card) -> dict[str, float]:

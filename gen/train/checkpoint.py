@@ -25,7 +25,7 @@ from torch import Tensor
 from gen.errors import StoreError
 from gen.files import check_seal, commit, load_tensors, read_json, save_tensors, seal, write_json, writing
 from gen.model import GenerativeModel
-from gen.recipe import difference
+from gen.recipe import Recipe, difference
 from gen.train.ema import Average
 from gen.train.step import Stepper
 
@@ -51,6 +51,11 @@ class Clock:
     salt: int = 0
     seconds: float = 0.0
     sums: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def identity(recipe: Recipe, *, data: str, code: str) -> dict[str, Any]:
+    """What a checkpoint belongs to: a recipe, the data it sees (digest) and the code that trains (digest)."""
+    return {**recipe.as_dict(), "data": data, "code": code}
 
 
 def _rank_local(model: GenerativeModel) -> list[str]:
@@ -128,6 +133,32 @@ def save(
     return destination
 
 
+def transplant(source: Path, directory: Path, *, recipe: Mapping[str, Any]) -> Path:
+    """Let a run go on from a checkpoint of another one: copy it under a new identity, in place of all others.
+
+    Population-based training [Jaderberg et al. 2017] does this: a member takes the weights of a better one and goes on
+    with hyper-parameters of its own. Weights that do not fit the new recipe are refused when they are loaded.
+
+    Args:
+        source: a checkpoint, which must be intact.
+        directory: ``checkpoints/`` of the run that goes on.
+        recipe: its identity (:func:`identity`).
+    """
+    state = read_json(source / "state.json")
+    check_seal(source, state["files"])
+    destination = directory / f"{state['images']:012d}"
+    staging = directory / f".{destination.name}.part"
+    with writing(destination):
+        shutil.rmtree(staging, ignore_errors=True)
+        shutil.copytree(source, staging)
+        write_json(staging / "state.json", {**state, "recipe": recipe})
+        others = [path for path in saved(directory) if path != destination]
+        commit(staging, destination)
+        for other in others:
+            shutil.rmtree(other)
+    return destination
+
+
 def saved(directory: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     return sorted(path for path in directory.glob("[0-9]" * 12) if path.is_dir())
@@ -171,7 +202,10 @@ def load(checkpoint: Path, *, recipe: Mapping[str, Any], stepper: Stepper, avera
 
 
 def _load_into(model: GenerativeModel, tensors: Mapping[str, Tensor], rank_local: list[str]) -> None:
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    try:
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
+    except RuntimeError as problem:  # weights of other shapes
+        raise StoreError(f"the checkpoint does not fit the model: {problem}") from None
     if unexpected or set(missing) - set(rank_local):
         raise StoreError(f"the checkpoint does not fit the model: missing {missing}, unexpected {unexpected}.")
 

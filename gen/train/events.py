@@ -4,7 +4,8 @@ Training writes here and nowhere else. Whoever wants to know - the progress bar,
 follows the file, so none of them can slow training down or stop it.
 
 A resumed run replays the steps after its checkpoint. They are bit-equal, so an event that was
-already recorded is dropped, and every (kind, name, images) stands in the file once.
+already recorded is dropped, and every (kind, name, images) stands in the file once. Only a run that goes on from the
+checkpoint of another one (``transplant``) starts its record anew.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class EventLog:
                 content = path.read_bytes()
                 whole = content.rfind(b"\n") + 1  # a kill may have torn the last line
                 for event in map(json.loads, content[:whole].splitlines()):
+                    if event["kind"] == "transplant":
+                        self.recorded.clear()
                     self.recorded.add((event["kind"], event.get("name", ""), event["images"]))
             self.file = path.open("ab")
             self.file.truncate(whole)
@@ -42,7 +45,8 @@ class EventLog:
         """Record one event; a replayed one is dropped.
 
         Args:
-            kind: ``start``, ``metrics``, ``validation``, ``picture``, ``checkpoint``, ``warning``, ``end``.
+            kind: ``start``, ``metrics``, ``validation``, ``picture``, ``checkpoint``, ``warning``,
+                ``transplant``, ``end``.
             images: the clock.
             facts: JSON-able.
         """
@@ -79,10 +83,10 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
 
 
 def series(events: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """Curves: name -> [(images, value), ...]. Validation metrics are prefixed ``val/``."""
+    """Curves: name -> [(images, value), ...]. Validation metrics are prefixed ``val/``, those of a sweep ``sweep/``."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for event in events:
-        prefix = {"metrics": "train/", "validation": "val/"}.get(event["kind"])
+        prefix = {"metrics": "train/", "validation": "val/", "sweep": "sweep/"}.get(event["kind"])
         for name, value in event["values"].items() if prefix else ():
             curves.setdefault(f"{prefix}{name}", []).append((event["images"], value))
     return curves

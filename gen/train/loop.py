@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from gen.data.spaces import DataSpec, Space
 from gen.errors import PreemptedError, TrainingError
 from gen.evaluate.grids import save_png
 from gen.files import atomic_directory
-from gen.model import Batch, Progress
+from gen.model import Batch, GenerativeModel, Progress
 from gen.recipe import Recipe
 from gen.registry import build
 from gen.store import load_model, save_model
@@ -43,6 +44,9 @@ INITIAL_IMAGES = 2_000  # shown to GenerativeModel.initialize
 ROLLBACKS = 3
 BUILD, INITIALIZE, DRAW_GRID = 1, 2, 4  # random streams outside the steps: seed_step(seed, stream, 0)
 
+Examine = Callable[[GenerativeModel], Mapping[str, float]]
+"""Further scores of a model on held-out data, for whoever steers training by them (a sweep)."""
+
 
 def fit(
     recipe: Recipe,
@@ -52,6 +56,7 @@ def fit(
     context: Context,
     code: str = "",
     reading: Reading = Reading(),  # noqa: B008  # immutable
+    examine: Examine | None = None,
 ) -> Path:
     """Train a recipe to the end of its budget, going on from the newest checkpoint if there is one.
 
@@ -62,6 +67,7 @@ def fit(
         context: the surroundings of this worker.
         code: digest of the code that trains; a checkpoint of other code is refused.
         reading: how to read the data.
+        examine: what else to measure at each validation, on rank 0. It must leave the default generators alone.
 
     Returns:
         The directory of the trained model, ``directory/final``.
@@ -77,7 +83,7 @@ def fit(
     # Adam's moments of weights that get no gradient decay into denormal numbers, whose arithmetic is slow on CPUs: the
     # steps of a VAE became a fifth longer after a thousand of them. Zeros in their place change nothing.
     torch.set_flush_denormal(True)
-    run = _Run(recipe, data=data, directory=directory, context=context, code=code, reading=reading)
+    run = _Run(recipe, data=data, directory=directory, context=context, code=code, reading=reading, examine=examine)
     try:
         run.train()
     finally:
@@ -89,10 +95,19 @@ class _Run:
     """One worker's share of one run."""
 
     def __init__(
-        self, recipe: Recipe, *, data: Path, directory: Path, context: Context, code: str, reading: Reading
+        self,
+        recipe: Recipe,
+        *,
+        data: Path,
+        directory: Path,
+        context: Context,
+        code: str,
+        reading: Reading,
+        examine: Examine | None,
     ) -> None:
         training, device = recipe.training, context.device
         self.recipe, self.directory, self.context, self.device = recipe, directory, context, device
+        self.examine = examine
         self.reader = reading.open(data, "train", device=device)
         self.validation = reading.open(data, "validation", device=device)
         self.space = Space.parse(recipe.space)
@@ -101,7 +116,7 @@ class _Run:
         )
         self.format = torch.channels_last if training.channels_last else torch.contiguous_format
         self.augment = Augment.parse(training.augment)
-        self.identity = {**recipe.as_dict(), "data": self.reader.digest, "code": code}
+        self.identity = checkpoint.identity(recipe, data=self.reader.digest, code=code)
 
         seed_step(training.seed, BUILD, 0)
         model = build(recipe.model, spec, **recipe.hyper)
@@ -188,20 +203,22 @@ class _Run:
             self.average.update(self.model, drawn=drawn * training.batch, images=clock.images)
 
         done = clock.images >= training.images
+        reported = before // training.report * training.report  # the mark of the report before
 
-        def due(interval: int) -> bool:
-            return done or clock.images // interval > before // interval
+        def due(interval: int, since: int) -> bool:
+            return done or clock.images // interval > since // interval
 
-        if due(training.report):
+        if due(training.report, before):
             means = self._end_window()
-            if due(training.validate):
-                self.context.report(clock.images, {**means, **self._validate()})
-            if due(training.pictures):
+            held_out = self._validate() if due(training.validate, reported) else None
+            if due(training.pictures, reported):
                 self._pictures()
-            if due(training.checkpoint):
+            if due(training.checkpoint, reported):
                 self._save()
+            if held_out is not None:  # last: whoever hears of it may end this process, and finds the checkpoint
+                self.context.report(clock.images, {**means, **held_out})
             if not done:
-                self._stop_if_asked(saved=due(training.checkpoint))
+                self._stop_if_asked(saved=due(training.checkpoint, reported))
             self._begin_window()
         elif self.parallel.world == 1 and self.context.stopping():
             self.clock.seconds += time.perf_counter() - self.window[0]
@@ -265,6 +282,7 @@ class _Run:
         """Record the validation metrics, and return them as ``val/<name>``."""
         values = validate(self.result, self.validation, self._encode, self.parallel, seed=self.recipe.training.seed)
         if self.events is not None:
+            values |= self.examine(self.result) if self.examine is not None else {}
             self.events.metrics("validation", self.clock.images, values)
         return {f"val/{name}": value for name, value in values.items()}
 

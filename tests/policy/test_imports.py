@@ -34,7 +34,7 @@ ALLOWED = {
     "gen.train": CONTRACT | DATA | {"gen.train", "gen.evaluate", "gen.recipe", "gen.store"},
 }
 EDGES = {  # a folder ends with a slash
-    "ray": {"pipelines/cluster.py"},
+    "ray": {"pipelines/cluster/"},
     "mlflow": {"pipelines/tracking/", "pipelines/served.py"},
     "dvc": set(),
     "webdataset": set(),
