@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from gen.errors import GenError, PreemptedError, TrainingError
+from gen.errors import GenError, PreemptedError, RecipeError, TrainingError
 from gen.recipe import Recipe
 from gen.train.context import ProcessContext, stop_on_signal
 from pipelines.cluster.connection import connect
@@ -154,9 +154,9 @@ def _through_ray(job: Job, resources: Resources) -> Path:
 
 
 def check_slices(recipe: Recipe, workers: int) -> None:
-    """Raise :class:`TrainingError` if a recipe's batch cannot be shared by so many workers."""
+    """Raise :class:`RecipeError` if a recipe's batch cannot be shared by so many workers."""
     if workers > recipe.training.slices:
-        raise TrainingError(
+        raise RecipeError(
             f"{recipe.name}: {workers} workers cannot share a batch of {recipe.training.slices} slice(s). "
             f"Set training.slices to a multiple of {workers} in the recipe, or use fewer workers."
         )

@@ -1,4 +1,4 @@
-"""The ledger: whoever is killed, whenever, nothing that was acknowledged is lost, and nothing damaged goes unnoticed."""
+"""The ledger: killed whenever, it opens and holds all that was acknowledged; nothing damaged goes unnoticed."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def run(
-    ledger: Ledger, number: int, *values: float, state: str = "finished", values_in: Mapping[str, Any] = {}
-) -> Trial:  # noqa: B006
+    ledger: Ledger, number: int, *values: float, state: str = "finished", values_in: Mapping[str, Any] | None = None
+) -> Trial:
     """A trial to its end, measured every 100 images, a second each."""
-    ledger.add(number, dict(values_in))
+    ledger.add(number, values_in or {})
     ledger.start(number)
     for n, value in enumerate(values):
         ledger.measured(number, 100 * (n + 1), value, seconds=1.0)
@@ -118,9 +118,9 @@ def test_states_follow_each_other_as_they_may(ledger: Ledger) -> None:
     ledger.add(0, {})
     with pytest.raises(StoreError, match="there is a trial 0 already"):
         ledger.add(0, {"hyper.x": 1})
-    with pytest.raises(StoreError, match="waiting and cannot become finished. Allowed: running, failed, killed"):
+    with pytest.raises(StoreError, match=r"waiting and cannot become finished\. Allowed: running, failed, killed"):
         ledger.ended(0, "finished")
-    with pytest.raises(StoreError, match="there is no trial 5. Add it before it starts"):
+    with pytest.raises(StoreError, match=r"there is no trial 5\. Add it before it starts"):
         ledger.start(5)
     ledger.ended(0, "killed", error="stopped")
     assert ledger.start(0).error == ""
@@ -274,7 +274,7 @@ def _say(pipe: int, trial: Trial) -> None:
 def test_killed_at_any_moment_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     chance = random.Random(0)
     acknowledged: dict[int, tuple[int, str]] = {}
-    for _ in range(25):
+    for _ in range(15):
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
@@ -284,18 +284,19 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost(tmp_path: Path) -> No
             finally:
                 os._exit(1)
         os.close(writing)
-        time.sleep(chance.uniform(0.01, 0.08))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
         with os.fdopen(reading) as pipe:
-            for line in pipe.read().splitlines():
+            told = [pipe.readline() for _ in range(chance.randrange(1, 15))]
+            time.sleep(chance.uniform(0, 0.004))  # about as long as two changes take
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            for line in (*told, *pipe.read().splitlines()):
                 number, points, state = line.split()
                 acknowledged[int(number)] = (int(points), state)
-        trials = Ledger(tmp_path).trials if (tmp_path / "sweep.json").exists() else {}
+        trials = Ledger(tmp_path).trials
         for number, (points, state) in acknowledged.items():
             assert len(trials[number].curve) >= points
             assert state != "finished" or trials[number].state == "finished"
         assert sum(trial.state in ("running", "waiting") for trial in trials.values()) <= 1
-    assert sum(state == "finished" for _, state in acknowledged.values()) > 10, "it was killed amid work, not before it"
+    assert sum(state == "finished" for _, state in acknowledged.values()) > 5, "it was killed amid work, not before it"
     spent = Ledger(tmp_path).spent()
     assert spent.images == sum(100 * len(trial.curve) for trial in Ledger(tmp_path).trials.values())

@@ -136,7 +136,7 @@ def test_without_optuna_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(RecipeError, match="'optuna' is not installed. Install it with: pip install"):
+    with pytest.raises(RecipeError, match=r"'optuna' is not installed\. Install it with: pip install"):
         make_search("optuna", space(*SMALL), 0)
 
 
