@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.cluster.trials import Outcome
+from pipelines.cluster.plan import Outcome
 from pipelines.sweeping.ledger import Ledger
 from pipelines.sweeping.making import Making
 from pipelines.sweeping.search import Search
@@ -18,7 +18,7 @@ OVER = ("finished", "pruned", "failed")
 
 
 class Course:
-    """Steers the trials (see :class:`pipelines.cluster.trials.Steering`).
+    """Steers the trials (see :class:`pipelines.cluster.plan.Steering`).
 
     Args:
         ledger: the truth.

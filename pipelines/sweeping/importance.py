@@ -21,7 +21,7 @@ from pipelines.sweeping.spaces import Objective
 from pipelines.sweeping.trial import Trial
 
 LEAST, LEAST_EACH = 12, 5  # trials, and trials per dimension, below which nothing is said
-FOLDS, REPEATS, SHUFFLES, TREES = 5, 5, 5, 60
+FOLDS, REPEATS, SHUFFLES, TREES = 5, 4, 5, 30
 SEED = 0
 
 

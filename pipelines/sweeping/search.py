@@ -141,12 +141,6 @@ def _grid(sweep: Sweep) -> Iterator[Values]:
     )
 
 
-def grid_size(sweep: Sweep) -> int | None:
-    """Number of combinations of a space; ``None`` if there is no end of them."""
-    counts = [len(d.values) if d.values is not None else None for d in sweep.dimensions]
-    return None if None in counts else math.prod(count for count in counts if count is not None)
-
-
 def _identity(values: Values) -> str:
     return ";".join(f"{key}={canonical(values[key])}" for key in sorted(values))
 

@@ -73,7 +73,7 @@ class Sweep:
     Attributes:
         recipe: the name of the recipe that is varied.
         objective: what is looked for.
-        every: images between two measurements.
+        every: images between two measurements; the end is measured too.
         space: what is varied, by key, in the order of the file.
     """
 
@@ -86,10 +86,6 @@ class Sweep:
     def dimensions(self) -> tuple[Dimension, ...]:
         """What is varied, in the order of the file."""
         return tuple(self.space.values())
-
-    def marks(self, budget: int) -> tuple[int, ...]:
-        """Images at which a trial of this budget is measured: every multiple of :attr:`every`, and the end."""
-        return _marks(self.every, budget)
 
     def as_dict(self) -> dict[str, Any]:
         """As params.yaml has it, with the recipe's name."""
@@ -156,16 +152,12 @@ def _objective(checker: Checker, value: Any, where: str) -> Objective:
 def _every(checker: Checker, value: Any, where: str, budget: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= budget:
         some = -(-budget // 4)
-        marks = ", ".join(f"{mark:_}" for mark in _marks(some, budget))
+        marks = ", ".join(f"{mark:_}" for mark in (*range(some, budget, some), budget))
         raise RecipeError(
             f"{checker.path}: {where}: found {value!r}; give images between two measurements, 1 to {budget:_}, which "
             f"is what a trial trains on: {some:_} measures it at {marks} images, and it may be stopped there."
         )
     return value
-
-
-def _marks(every: int, budget: int) -> tuple[int, ...]:
-    return (*range(every, budget, every), budget)
 
 
 def check_key(key: str, recipe: Recipe) -> None:

@@ -18,8 +18,9 @@ from gen.data.spaces import DataSpec, Space
 from gen.errors import DataError, GenError, PreemptedError, RecipeError
 from gen.recipe import Recipe
 from gen.registry import build
+from pipelines.cluster.plan import Past, Plan, Scheduler
 from pipelines.cluster.training import check_slices
-from pipelines.cluster.trials import Past, Plan, Scheduler, run_trials
+from pipelines.cluster.trials import run_trials
 from pipelines.layout import Layout, code_digest
 from pipelines.params import Params, Resources, load
 from pipelines.sweeping.course import Course

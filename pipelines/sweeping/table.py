@@ -53,7 +53,7 @@ class LiveTable:
 
     def __enter__(self) -> LiveTable:
         if self.console.is_terminal:
-            self.live.start()
+            self.live.start(refresh=True)
         return self
 
     def __exit__(

@@ -24,6 +24,8 @@ gates:
   vae-digits: {nats: {at_least: -125}}
 resources:
   default: {workers: [1, 2]}
+sweeps:
+  vae-digits: {objective: {maximize: eval/nats_elbo}, every: 500, space: {optim.model.lr: {uniform: [1e-4, 1e-2]}}}
 tour: [vae-digits]
 """
 
@@ -40,6 +42,7 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
     assert (recipe.training.images, recipe.hyper, recipe.optim["model"]["lr"]) == (1000, {"latents": 8}, 1e-3)
     assert params.resources_of("vae-digits").span == (1, 2)
     assert params.gates["vae-digits"]["nats"].at_least == -125
+    assert [d.key for d in params.sweeps["vae-digits"].dimensions] == ["optim.model.lr"]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,13 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
             r"there is no data set 'digit'\. Allowed: digits\. Did you mean 'digits'",
         ),
         ("at_least", "atleast", r"gates\.vae-digits\.nats\.atleast: unknown key\. .*Did you mean 'at_least'\?"),
+        ("sweeps:\n  vae-digits", "sweeps:\n  vae-digit", r"sweeps: there is no recipe 'vae-digit'\. .*Did you mean"),
+        (
+            "{optim.model.lr: {uniform: [1e-4, 1e-2]}}",
+            "3",
+            r"sweeps\.vae-digits\.space: expected keys and values; found 3",
+        ),
+        ("uniform:", "unifrom:", r"sweeps\.vae-digits\.space\.optim\.model\.lr\.unifrom: unknown kind\. .*'uniform'"),
         ("tour: [vae-digits]", "tour: [vae-digit]", r"tour: there is no recipe 'vae-digit'\. .*Did you mean"),
         ("gates:", "gate:", r"gate: unknown section\. .*Did you mean 'gates'\?"),
         ("workers: [1, 2]", "workers: [2, 1]", r"resources\.workers: found \(2, 1\); give 0, n >= 1, or \[lo, hi\]"),

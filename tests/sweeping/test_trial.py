@@ -133,7 +133,7 @@ def test_weights_that_do_not_fit_are_refused(toy_shards: Path, tmp_path: Path) -
     donor.stop()
     other = Trial(job_in(tmp_path / "other", toy_shards, latents=3), "size", train)
     other.take(tmp_path / "given")
-    with pytest.raises(StoreError, match="(?s)does not fit the model.*size mismatch"):
+    with pytest.raises(StoreError, match=r"(?s)does not fit the model.*size mismatch"):
         other.step()
 
 
