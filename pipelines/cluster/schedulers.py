@@ -39,7 +39,7 @@ def make_scheduler(plan: Plan, *, past: Sequence[Past], synchronous: bool) -> An
             )
             return _remembering(asha, past)
         case "median":
-            return _remembering(MedianStoppingRule(**common, grace_period=plan.every), past)
+            return _remembering(MedianStoppingRule(**common, grace_period=plan.every), past, until_stopped=True)
         case "pbt":
             return PopulationBasedTraining(
                 **common,
@@ -69,15 +69,21 @@ class _Alone:
         return []
 
 
-def _remembering(scheduler: Any, past: Sequence[Past]) -> Any:
-    """A scheduler that has been told what earlier trials measured."""
+def _remembering(scheduler: Any, past: Sequence[Past], *, until_stopped: bool = False) -> Any:
+    """A scheduler that has been told what earlier trials measured.
+
+    Told in another order than they came in, some trials would have been stopped that were not. The median rule wants
+    to hear no more of those; ASHA compares at each rung whoever got there.
+    """
     nobody = _Alone()
     for trial in past:
+        if not trial.curve:
+            continue
         stand = _Stand(f"past-{trial.number}")
         scheduler.on_trial_add(nobody, stand)
         for images, value in trial.curve:
-            scheduler.on_trial_result(nobody, stand, {"images": images, "objective": value})
-        if trial.curve:
-            images, value = trial.curve[-1]
-            scheduler.on_trial_complete(nobody, stand, {"images": images, "objective": value})
+            told = {"images": images, "objective": value}
+            if scheduler.on_trial_result(nobody, stand, told) == scheduler.STOP and until_stopped:
+                break
+        scheduler.on_trial_complete(nobody, stand, told)
     return scheduler
