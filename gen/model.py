@@ -189,11 +189,13 @@ class GenerativeModel(nn.Module):
 class Samples(Protocol):
     """Draws images."""
 
-    def sample(self, count: int, *, condition: Tensor | None = None) -> Tensor:
+    def sample(self, count: int, *, condition: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """``count`` images in the model's space, (count, C, H, W), from the default generator.
 
         Args:
             condition: class labels, int64, (count,), for conditional models.
+            temperature: above 0. 1 is the model itself, bit for bit; lower draws closer to what it holds most
+                typical, higher farther away, each model in its own sense.
         """
         ...
 
@@ -241,6 +243,15 @@ class Completes(Protocol):
 
     def complete(self, x: Tensor, known: Tensor) -> Tensor:
         """Images (B, C, H, W) whose pixels are kept where ``known`` (bool, same shape) and drawn elsewhere."""
+        ...
+
+
+@runtime_checkable
+class Translates(Protocol):
+    """Turns an image of one kind into the image of another that belongs to it."""
+
+    def translate(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> images (B, C', H', W'), both in the model's space."""
         ...
 
 

@@ -51,15 +51,17 @@ def sample_bits(logits: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def gibbs(rbm: Bipartite, v: Tensor, steps: int) -> Tensor:
+def gibbs(rbm: Bipartite, v: Tensor, steps: int, *, temperature: float = 1.0) -> Tensor:
     """Run one chain per row for ``steps`` steps v -> h -> v.
 
     Args:
         v: where the chains start, bits (N, D).
+        temperature: T; the chains' distribution is that of the energy E / T, proportional to p(v, h)^(1/T).
 
     Returns:
         Where they end, bits (N, D).
     """
     for _ in range(steps):
-        v = sample_bits(rbm.visible_logits(sample_bits(rbm.hidden_logits(v))))
+        h = sample_bits(rbm.hidden_logits(v) / temperature)
+        v = sample_bits(rbm.visible_logits(h) / temperature)
     return v

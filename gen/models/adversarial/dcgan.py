@@ -112,9 +112,9 @@ class DCGAN(GenerativeModel):
             "accuracy_fake": (fake < 0).float().mean(),
         }
 
-    def sample(self, count: int, *, condition: Tensor | None = None) -> Tensor:
-        """See base: G(z), z ~ U(-1, 1) as in [2]."""
+    def sample(self, count: int, *, condition: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        """See base: G(T z), z ~ U(-1, 1) as in [2]."""
         like = next(self.generator.parameters())
         z = torch.rand(count, self.latents, dtype=like.dtype, device=like.device) * 2 - 1
-        images: Tensor = self.generator(z)
+        images: Tensor = self.generator(temperature * z)
         return images

@@ -110,8 +110,9 @@ class WGANGP(GenerativeModel):
         loss = wasserstein_critic_loss(self.critic(batch.x), self.critic(self.sample(len(batch.x))))
         return {"wasserstein": -loss}
 
-    def sample(self, count: int, *, condition: Tensor | None = None) -> Tensor:
-        """See base: G(z), z ~ N(0, I) as in [2]."""
+    def sample(self, count: int, *, condition: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        """See base: G(T z), z ~ N(0, I) as in [2]."""
         like = next(self.generator.parameters())
-        images: Tensor = self.generator(torch.randn(count, self.latents, dtype=like.dtype, device=like.device))
+        z = torch.randn(count, self.latents, dtype=like.dtype, device=like.device)
+        images: Tensor = self.generator(temperature * z)
         return images

@@ -96,15 +96,19 @@ class PixelCNN(GenerativeModel):
         nats = -self.log_prob(batch.x).mean()
         return nats, {"bits_per_dim": nats.detach() / (self.spec.dims * math.log(2))}
 
-    def sample(self, count: int, *, condition: Tensor | None = None) -> Tensor:
-        """See base."""
+    def sample(self, count: int, *, condition: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        """See base. The logits of every pixel are divided by the temperature."""
         blank = next(self.parameters()).new_zeros(count, *self.spec.shape)
-        return self.complete(blank, torch.zeros_like(blank, dtype=torch.bool))
+        return self._draw(blank, torch.zeros_like(blank, dtype=torch.bool), temperature)
 
     def complete(self, x: Tensor, known: Tensor) -> Tensor:
         """See base. A pixel is drawn given those before it in raster order; known ones after it do not inform it."""
+        return self._draw(x, known, 1.0)
+
+    def _draw(self, x: Tensor, known: Tensor, temperature: float) -> Tensor:
+        """Images (B, C, H, W) kept where ``known``, drawn elsewhere."""
         net = PixelByPixel(self.net, len(x), x.shape[3])
-        return ancestral(lambda i, j: self._of_levels(net.read(i, j)), net.write, x, known)
+        return ancestral(lambda i, j: self._of_levels(net.read(i, j) / temperature), net.write, x, known)
 
     def likelihoods(self) -> dict[str, Likelihood]:
         """See base."""

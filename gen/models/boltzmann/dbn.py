@@ -180,20 +180,24 @@ class DBN(GenerativeModel):
         return {"free_energy": free_energy.mean(), "reconstruction": reconstruction}
 
     @torch.no_grad()
-    def sample(self, count: int, *, condition: Tensor | None = None) -> Tensor:
-        """See :class:`gen.model.Samples`: ``burn_in`` Gibbs steps of the top RBM's chains, then down the stack."""
-        return self._generate(self._sample_top(count)).view(count, *self.spec.shape)
+    def sample(self, count: int, *, condition: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        """See :class:`gen.model.Samples`: ``burn_in`` Gibbs steps of the top RBM's chains, then down the stack.
 
-    def _sample_top(self, count: int) -> Tensor:
+        The temperature divides the energy of the top RBM and the log-odds on the way down.
+        """
+        h = self._sample_top(count, temperature)
+        return self._generate(h, temperature).view(count, *self.spec.shape)
+
+    def _sample_top(self, count: int, temperature: float = 1.0) -> Tensor:
         """Visible states of the top RBM, (count, units)."""
         rbm = self.stack[-1]
         chosen = torch.randint(len(self.chains), (count,), device=self.chains.device)
-        return gibbs(rbm, self._chains(rbm)[chosen], self.burn_in)
+        return gibbs(rbm, self._chains(rbm)[chosen], self.burn_in, temperature=temperature)
 
-    def _generate(self, h: Tensor) -> Tensor:
+    def _generate(self, h: Tensor, temperature: float = 1.0) -> Tensor:
         """Pixels drawn down the stack from visible states of the top RBM, (B, units) -> (B, D)."""
         for layer in reversed(self.stack[:-1]):
-            h = sample_bits(layer.visible_logits(h))
+            h = sample_bits(layer.visible_logits(h) / temperature)
         return h
 
     @torch.no_grad()

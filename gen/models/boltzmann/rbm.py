@@ -128,17 +128,17 @@ class RBM(GenerativeModel):
             "reconstruction": F.binary_cross_entropy(decoded, batch.x, reduction="sum") / len(v),
         }
 
-    def sample(self, count: int, *, condition: Tensor | None = None) -> Tensor:
-        """See :class:`gen.model.Samples`: ``burn_in`` steps from the persistent chains or from noise."""
-        return self._sample(count).view(count, *self.spec.shape)
+    def sample(self, count: int, *, condition: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        """See :class:`gen.model.Samples`: ``burn_in`` steps from the persistent chains or from noise, at E / T."""
+        return self._sample(count, temperature).view(count, *self.spec.shape)
 
-    def _sample(self, count: int) -> Tensor:
+    def _sample(self, count: int, temperature: float = 1.0) -> Tensor:
         """Bits, (count, D)."""
         if len(self.chains):
             v = self.chains[torch.randint(len(self.chains), (count,), device=self.chains.device)]
         else:
             v = sample_bits(self.rbm.b_0.detach().expand(count, -1))
-        return gibbs(self.rbm, v, self.burn_in)
+        return gibbs(self.rbm, v, self.burn_in, temperature=temperature)
 
     @torch.no_grad()
     def likelihoods(self) -> dict[str, Likelihood]:

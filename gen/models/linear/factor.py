@@ -176,9 +176,9 @@ class FactorModel(GenerativeModel):
         return {"exact": Likelihood("exact", self.log_prob)}
 
     @torch.no_grad()
-    def sample(self, count: int, *, condition: Tensor | None = None) -> Tensor:
-        """See :class:`gen.model.Samples`. Grey values outside [0, 1) become black or white."""
-        return self._draw(self.mean.new_empty(count, self.latents).normal_())
+    def sample(self, count: int, *, condition: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        """See :class:`gen.model.Samples`: x ~ N(mu, T^2 C). Grey values outside [0, 1) become black or white."""
+        return self._draw(temperature * self.mean.new_empty(count, self.latents).normal_(), temperature)
 
     @torch.no_grad()
     def complete(self, x: Tensor, known: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ class FactorModel(GenerativeModel):
         evidence = (((x.flatten(1) - self.mean) * weight) @ W).unsqueeze(2)
         deviation = torch.linalg.solve_triangular(L.mT, torch.randn_like(evidence), upper=True)
         h = (torch.cholesky_solve(evidence, L) + deviation).squeeze(2)
-        return torch.where(known, x, self._draw(h))
+        return torch.where(known, x, self._draw(h, 1.0))
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
@@ -215,8 +215,8 @@ class FactorModel(GenerativeModel):
             pictures["noise"] = (psi.sqrt() / psi.sqrt().max()).view(1, *shape)
         return pictures
 
-    def _draw(self, h: Tensor) -> Tensor:
-        """Images (B, C, H, W) from p(x | h), clamped to the lowest values of the first and the last grey level."""
+    def _draw(self, h: Tensor, temperature: float) -> Tensor:
+        """Images (B, C, H, W) from N(W h + mu, T^2 Psi), clamped to the lowest values of the outermost grey levels."""
         W, psi = self.m_step()
-        noise = psi.sqrt() * psi.new_empty(len(h), self.spec.dims).normal_()
+        noise = temperature * psi.sqrt() * psi.new_empty(len(h), self.spec.dims).normal_()
         return (h @ W.T + self.mean + noise).clamp(0, 255 / 256).unflatten(1, self.spec.shape)

@@ -101,9 +101,13 @@ class VAE(GenerativeModel):
         loss, metrics = _summary(log_likelihood, kl)
         return {"loss": loss, **metrics, "active_units": (mean.var(0) > 0.01).sum().to(loss)}
 
-    def sample(self, count: int, *, condition: Tensor | None = None) -> Tensor:
-        """See base: z from the prior, then every pixel from its Bernoulli. The means alone are ``decode(z)``."""
-        return torch.bernoulli(self.decode(next(self.parameters()).new_empty(count, self.latents).normal_()))
+    def sample(self, count: int, *, condition: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        """See base: z ~ N(0, T^2 I), then every pixel from its Bernoulli, whose log-odds are divided by T.
+
+        The means alone are ``decode(z)``.
+        """
+        z = temperature * next(self.parameters()).new_empty(count, self.latents).normal_()
+        return torch.bernoulli((self.decoder(z) / temperature).sigmoid().unflatten(1, self.spec.shape))
 
     def encode(self, x: Tensor) -> Tensor:
         """See base: the mean of q(z|x), (B, latents)."""
