@@ -25,6 +25,8 @@ the usual way:
   gen ui                       look at the runs, the sample grids and the registered models in MLflow
   gen train vae-digits         train one recipe of params.yaml; run it again to resume
   gen sample vae-digits        draw a grid of images from a trained model
+  gen sweep dcgan-digits       search for a better recipe; `gen adopt` puts it into params.yaml
+  gen promote vae-digits       make a registered model the champion, if it passes its gate; `gen serve` serves it
 
 exit codes:
   0 done   2 the command or params.yaml is wrong   3 data missing or damaged   4 a gate failed
@@ -100,8 +102,6 @@ def _parser() -> argparse.ArgumentParser:
 
     ui = command("ui", _ui, "open MLflow's pages on the tracked runs and models")
     ui.add_argument("--port", type=int, default=5000, help="port on this machine (default: 5000)")
-
-    command("sync", _sync, "send what MLflow has not been told yet", "After the tracking server was away.")
     return parser
 
 
@@ -205,17 +205,6 @@ def _ui(arguments: argparse.Namespace, layout: Layout) -> None:
     hint = "choose 'Model training' at the top left; Ctrl+C ends it"  # MLflow opens on its pages for language models
     print(f"http://127.0.0.1:{arguments.port}  ({hint})", file=sys.stderr, flush=True)
     os.execvpe(command[0], command, {**os.environ, **environment})
-
-
-def _sync(arguments: argparse.Namespace, layout: Layout) -> None:
-    from pipelines.lifeline import BusyError
-    from pipelines.tracking import sync
-
-    for run in sorted((layout.root / "runs").glob("*/tracking.json")):
-        try:
-            print(f"{run.parent.name}: {sync(layout.root, run.parent)} events sent")
-        except BusyError:
-            print(f"{run.parent.name}: another process is sending it")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
+import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -12,7 +15,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import torch
 
@@ -144,18 +149,57 @@ def _dvc(layout: Layout) -> Finding:
 
 def _mlflow(layout: Layout) -> Finding:
     from pipelines.tracking import tracking_uri
+    from pipelines.tracking.server import artifacts_of, shown
 
     uri = tracking_uri(layout.root)
+    if urlsplit(uri).scheme in ("http", "https"):
+        return _tracking_server(uri)
+    found = f"{shown(uri)}, artifacts in {artifacts_of(uri, layout.root)}"
+    if urlsplit(uri).scheme.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
+        return Finding(
+            "mlflow", False, f"{found}: its driver is missing", "pip install -c infra/constraints.txt psycopg[binary]"
+        )
+    return Finding("mlflow", True, f"embedded: {found}")
+
+
+def _tracking_server(uri: str) -> Finding:
+    """Whether a server answers what training asks: it is there, knows us, and takes artifacts from other machines."""
+    away = "Start the server or correct MLFLOW_TRACKING_URI. Training goes on without it; `gen sync` sends later."
+    remedies = {
+        401: "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD: the server asks who you are.",
+        403: "Add the name in MLFLOW_TRACKING_URI to the server's --allowed-hosts, or ask for more rights on it.",
+    }
     parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
-        return Finding("mlflow", True, f"embedded: {uri}")
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    place = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:
-        socket.create_connection((host, port), PORT_TIMEOUT_S).close()
-    except OSError as problem:
-        remedy = "Start the server or correct MLFLOW_TRACKING_URI. Training goes on without it; `gen sync` sends later."
-        return Finding("mlflow", False, f"{host}:{port}: {problem}", remedy)
-    return Finding("mlflow", True, f"server at {host}:{port}")
+        asked = json.loads(_answer(place, "/api/2.0/mlflow/experiments/search?max_results=100"))
+        version = _answer(place, "/version")
+    except HTTPError as problem:
+        remedy = remedies.get(problem.code, "Is this an MLflow server? Correct MLFLOW_TRACKING_URI.")
+        return Finding("mlflow", False, f"{place}: {problem}", remedy)
+    except (OSError, ValueError) as problem:
+        return Finding("mlflow", False, f"{place}: {getattr(problem, 'reason', problem)}", away)
+    found = f"server {place}, MLflow {version}"
+    mine = importlib.metadata.version("mlflow")
+    if version.partition(".")[0] != mine.partition(".")[0]:
+        return Finding("mlflow", False, f"{found}; here {mine}", "Use the same major version on both sides.")
+    paths = [e["name"] for e in asked.get("experiments", []) if urlsplit(e["artifact_location"]).scheme in ("", "file")]
+    if paths and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        remedy = "Start the server with --artifacts-destination. Experiments keep their place: give them other names."
+        return Finding("mlflow", False, f"{found}; artifacts of {', '.join(paths)} are at paths of its machine", remedy)
+    return Finding("mlflow", True, found)
+
+
+def _answer(place: str, path: str) -> str:
+    """The answer to GET, asked as MLflow's client would."""
+    request = Request(f"{place.rstrip('/')}{path}")
+    if user := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        pair = f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}"
+        request.add_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
+    elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        request.add_header("Authorization", f"Bearer {token}")
+    with urlopen(request, timeout=PORT_TIMEOUT_S) as answer:
+        return str(answer.read().decode())
 
 
 def _ray(layout: Layout) -> Finding:
@@ -165,6 +209,8 @@ def _ray(layout: Layout) -> Finding:
     version = importlib.metadata.version("ray")
     if address == "local":
         return Finding("ray", True, f"{version}, a local cluster is started when needed")
+    if address == "auto":
+        return Finding("ray", True, f"{version}, the cluster that this machine belongs to when it is needed")
     host, _, port = address.removeprefix("ray://").partition(":")
     try:
         socket.create_connection((host, int(port or 6379)), PORT_TIMEOUT_S).close()

@@ -5,7 +5,7 @@ on what ran before or beside it, so a sweep that was killed goes on with the ver
 (Akiba et al. 2019) learns from what was measured, by tree-structured Parzen estimators (Bergstra et al. 2011); it
 keeps no state of its own either, but is refilled from what it is told.
 
-No configuration is proposed twice. Trial 0 is the recipe as it stands, so that a sweep never ends worse than it began.
+No configuration is proposed twice. Trial 0 is the recipe as it stands: what is found is compared with where it began.
 """
 
 from __future__ import annotations
