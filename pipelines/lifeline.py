@@ -26,6 +26,7 @@ from gen.files import writing
 PR_SET_PDEATHSIG = 1
 GRACE_S = 30.0
 POLL_S = 0.5
+GLANCE_S = 0.2  # somebody who asks `held` is in the way no longer than this
 
 
 class BusyError(TrainingError):
@@ -63,7 +64,7 @@ def _watch(processes: list[psutil.Process]) -> None:
 
 
 @contextmanager
-def sole_writer(directory: Path, *, wait: float = 0.0, name: str = "writer.lock") -> Iterator[None]:
+def sole_writer(directory: Path, *, wait: float = GLANCE_S, name: str = "writer.lock") -> Iterator[None]:
     """Hold the lock of a directory; the kernel lets go of it however this process ends.
 
     Args:
@@ -90,9 +91,24 @@ def sole_writer(directory: Path, *, wait: float = 0.0, name: str = "writer.lock"
                         f"{directory}: another process is writing here: {holder or 'unknown'}. "
                         "Wait for it, or end it, then run the same command again."
                     ) from None
-                time.sleep(0.1)
+                time.sleep(GLANCE_S / 4)
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"pid {os.getpid()}: {' '.join(psutil.Process().cmdline())[:150]}\n".encode(), 0)
         yield
     finally:
         os.close(handle)
+
+
+def held(directory: Path, name: str = "writer.lock") -> bool:
+    """Whether a process holds a lock of a directory, on any machine if the file system shares locks."""
+    try:
+        handle = os.open(directory / name, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask do not see each other
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

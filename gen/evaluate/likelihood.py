@@ -16,7 +16,7 @@ from torch import Tensor
 from gen.data.spaces import DataSpec
 from gen.errors import GenError
 from gen.evaluate.seeds import fixed_seed
-from gen.model import Scores
+from gen.model import Likelihood, Scores
 
 
 class LogLikelihood(NamedTuple):
@@ -39,7 +39,6 @@ class LogLikelihood(NamedTuple):
     n: int
 
 
-@torch.no_grad()
 def log_likelihoods(
     model: Scores, spec: DataSpec, x: Tensor, *, seed: int = 0, batch_size: int = 100
 ) -> list[LogLikelihood]:
@@ -56,19 +55,31 @@ def log_likelihoods(
         GenError: an estimator returns something else than one finite number per image.
     """
     results = []
-    with fixed_seed(seed):
-        likelihoods = model.likelihoods()
-    for name, (kind, log_prob) in likelihoods.items():
-        with fixed_seed(seed):
-            log_p = torch.cat([log_prob(part) for part in x.split(batch_size)]).double().cpu()
-        if log_p.shape != (len(x),):
-            raise GenError(f"likelihood '{name}': {len(x)} images, but log p has shape {tuple(log_p.shape)}.")
-        if bad := int((~log_p.isfinite()).sum()):
-            raise GenError(
-                f"likelihood '{name}': log p is not finite for {bad} of {len(x)} images, so there is no mean. "
-                "Either training diverged, or the estimator gives some images no probability at all."
-            )
+    for name, likelihood in estimators(model, seed=seed).items():
+        log_p = log_probs(name, likelihood, x, seed=seed, batch_size=batch_size)
         nats, error = float(log_p.mean()), float(log_p.std()) / math.sqrt(len(log_p))
         bits = spec.space.bits_per_dim(nats, spec.dims)
-        results.append(LogLikelihood(name, kind, nats, error, bits, len(log_p)))
+        results.append(LogLikelihood(name, likelihood.kind, nats, error, bits, len(log_p)))
     return results
+
+
+@torch.no_grad()
+def estimators(model: Scores, *, seed: int = 0) -> dict[str, Likelihood]:
+    """A model's estimators by name, the one to quote last; what they share (log Z) is estimated under the seed."""
+    with fixed_seed(seed):
+        return model.likelihoods()
+
+
+@torch.no_grad()
+def log_probs(name: str, likelihood: Likelihood, x: Tensor, *, seed: int = 0, batch_size: int = 100) -> Tensor:
+    """log p(x) of every image by one estimator, nats, float64 (N,) on the CPU. See :func:`log_likelihoods`."""
+    with fixed_seed(seed):
+        log_p = torch.cat([likelihood.log_prob(part) for part in x.split(batch_size)]).double().cpu()
+    if log_p.shape != (len(x),):
+        raise GenError(f"likelihood '{name}': {len(x)} images, but log p has shape {tuple(log_p.shape)}.")
+    if bad := int((~log_p.isfinite()).sum()):
+        raise GenError(
+            f"likelihood '{name}': log p is not finite for {bad} of {len(x)} images, so there is no mean. "
+            "Either training diverged, or the estimator gives some images no probability at all."
+        )
+    return log_p

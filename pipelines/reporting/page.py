@@ -43,6 +43,23 @@ def page(entries: Sequence[Entry], rows: Sequence[Row], references: Sequence[Row
         references: rows at the foot of that table.
         facts: ``title`` and ``provenance``, the latter for the foot of the page.
     """
+    return render(
+        "report.html.j2",
+        title=facts["title"],
+        lead=_lead(entries),
+        caveat=caveat(entries),
+        columns=COLUMNS,
+        rows=rows,
+        references=references,
+        charts=_overview(rows),
+        datasets=datasets(entries),
+        models=[_model(entry, row) for entry, row in zip(entries, rows, strict=True)],
+        provenance=facts["provenance"],
+    )
+
+
+def render(template: str, **facts: Any) -> str:
+    """A page from a template of ours: styles and pictures are inline, nothing is fetched."""
     environment = Environment(
         loader=PackageLoader("pipelines"),
         autoescape=True,
@@ -50,21 +67,10 @@ def page(entries: Sequence[Entry], rows: Sequence[Row], references: Sequence[Row
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"prose": _prose, "sentence": _sentence, "formula": _formula}
+    environment.filters |= {"prose": _prose, "sentence": sentence, "formula": _formula}
     environment.tests |= {"formula": is_formula}
-    return environment.get_template("report.html.j2").render(
-        title=facts["title"],
-        style=Markup(files("pipelines").joinpath("templates/report.css").read_text()),
-        lead=_lead(entries),
-        caveat=caveat(entries),
-        columns=COLUMNS,
-        rows=rows,
-        references=references,
-        charts=_overview(rows),
-        datasets=_datasets(entries),
-        models=[_model(entry, row) for entry, row in zip(entries, rows, strict=True)],
-        provenance=facts["provenance"],
-    )
+    style = Markup(files("pipelines").joinpath("templates/report.css").read_text())
+    return environment.get_template(template).render(style=style, **facts)
 
 
 def caveat(entries: Sequence[Entry]) -> str:
@@ -93,7 +99,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _datasets(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+def datasets(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """What the models were trained on, in words: name, shape, counts, digest, origin, licence, citation."""
     manifests = {entry.manifest.digest: entry.manifest for entry in entries if entry.manifest}
     return [
         {
@@ -142,8 +149,6 @@ def _overview(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _model(entry: Entry, row: Row) -> dict[str, Any]:
     """What the page shows of one model beside the entry itself."""
-    meta = entry.meta
-    groups = [f"{name} {count:,}" for name, count in entry.groups.items()] if len(entry.groups) > 1 else []
     headline = ""
     if row["likelihoods"]:
         headline = f"{nats(row['likelihoods'][-1])} nats"
@@ -152,14 +157,7 @@ def _model(entry: Entry, row: Row) -> dict[str, Any]:
     return {
         "entry": entry,
         "headline": headline,
-        "facts": {
-            "Recipe": entry.recipe,
-            "Data": f"{meta['recipe']['dataset']} in {meta['spec']['space']}",
-            "Parameters": " + ".join(groups) or f"{entry.parameters:,}",
-            "Images seen": f"{meta['images']:,} in batches of {meta['recipe']['training']['batch']:,}",
-            "Time": duration(meta["seconds"]),
-            "Machine": f"{meta['device']}, {_count(meta['world'], 'worker')}, {_count(meta['threads'], 'thread')}",
-        },
+        "facts": facts_of(entry),
         "curves": [
             {
                 "title": name.replace("_", " "),
@@ -173,9 +171,9 @@ def _model(entry: Entry, row: Row) -> dict[str, Any]:
             for picture in entry.pictures
             if picture.name != "samples"
         ],
-        "measured": _measured(entry),
+        "measured": measured(entry),
         "published": row["published"],
-        "gates": [_verdict(gate) for gate in entry.gates],
+        "gates": [verdict(gate) for gate in entry.gates],
         "commands": {
             f"gen sample {entry.recipe}": "draw some more",
             f"dvc repro train@{entry.recipe}": "train it again if its model, recipe or data changed",
@@ -184,7 +182,21 @@ def _model(entry: Entry, row: Row) -> dict[str, Any]:
     }
 
 
-def _measured(entry: Entry) -> list[dict[str, Any]]:
+def facts_of(entry: Entry) -> dict[str, str]:
+    """How a model was made, in words."""
+    meta = entry.meta
+    groups = [f"{name} {count:,}" for name, count in entry.groups.items()] if len(entry.groups) > 1 else []
+    return {
+        "Recipe": entry.recipe,
+        "Data": f"{meta['recipe']['dataset']} in {meta['spec']['space']}",
+        "Parameters": " + ".join(groups) or f"{entry.parameters:,}",
+        "Images seen": f"{meta['images']:,} in batches of {meta['recipe']['training']['batch']:,}",
+        "Time": duration(meta["seconds"]),
+        "Machine": f"{meta['device']}, {_count(meta['world'], 'worker')}, {_count(meta['threads'], 'thread')}",
+    }
+
+
+def measured(entry: Entry) -> list[dict[str, Any]]:
     """All scores as lines of a table, the likelihoods first; lines in a row that share a protocol print it once."""
     lines: list[dict[str, Any]] = [
         {
@@ -219,7 +231,8 @@ def _measured(entry: Entry) -> list[dict[str, Any]]:
     return lines
 
 
-def _verdict(gate: Mapping[str, Any]) -> dict[str, Any]:
+def verdict(gate: Mapping[str, Any]) -> dict[str, Any]:
+    """A verdict of the gate in words: name, value, bar, passed."""
     bars = [f"{bar.replace('_', ' ')} {_plain(gate[bar])}" for bar in ("at_least", "at_most") if bar in gate]
     value = "not measured" if gate["value"] is None else significant(gate["value"])
     return {"name": _name(gate["score"]), "value": value, "bar": " and ".join(bars), "passed": gate["passed"]}
@@ -260,6 +273,6 @@ def _prose(text: str) -> Markup:
     return Markup(re.sub(r"``(.+?)``|`(.+?)`", lambda found: f"<code>{found[1] or found[2]}</code>", plain))
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     """Capital first letter, full stop last."""
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."

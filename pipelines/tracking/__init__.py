@@ -18,7 +18,17 @@ The rooms, in the order the data goes through them; each knows only those above 
     provenance    what is known about a run before it starts
     record        tracking.json
     mirror        one run on one server
-    tracker       who calls the mirror: training, evaluation, ``gen sync``
+    courier       the thread that sends the runs of a process
+    tracker       who calls the mirror: training, evaluation, ``gen runs sync``
+    sweeps        the same for a sweep and its trials
+    runs          what run directories tell of themselves, and what the server believes of them
+    reaping       runs that the server believes are running, and whose process is gone
+    shelf         registered models, their versions, aliases and tags
+    seals         what every file of a version must be
+    sealed        a version's files are fetched, and used only if they are that
+    smoke         a version is tried
+    pyfunc        a stored model in MLflow's form
+    cards         what a version's card says
     registry      stored models become versions
 """
 
@@ -26,12 +36,14 @@ from pipelines.tracking.mirror import Mirror
 from pipelines.tracking.provenance import Dataset, Description, provenance
 from pipelines.tracking.registry import register
 from pipelines.tracking.server import TrackingError, client, server_command, tracking_uri
+from pipelines.tracking.sweeps import SweepTracker, track_sweep
 from pipelines.tracking.tracker import Tracker, adopt, log_evaluation, sync, track_training
 
 __all__ = [
     "Dataset",
     "Description",
     "Mirror",
+    "SweepTracker",
     "Tracker",
     "TrackingError",
     "adopt",
@@ -41,6 +53,7 @@ __all__ = [
     "register",
     "server_command",
     "sync",
+    "track_sweep",
     "track_training",
     "tracking_uri",
 ]

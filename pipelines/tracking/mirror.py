@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from gen.errors import GenError
-from gen.files import digest, finite
+from gen.files import finite
 from gen.train import events
 from pipelines.tracking.forms import (
     DIGEST_LENGTH,
@@ -22,22 +25,20 @@ from pipelines.tracking.forms import (
     chunks,
     flat,
     stamp,
-    table,
 )
 from pipelines.tracking.provenance import Description, environment
-from pipelines.tracking.record import Record, Status
+from pipelines.tracking.record import Record, Status, standing, unsent
 from pipelines.tracking.server import (
-    TrackingError,
+    answering,
     artifacts_of,
     client,
     experiment_id,
     load_mlflow,
-    reason,
-    shown,
     tracking_uri,
 )
 
 DESCRIPTION = "mlflow.note.content"  # the tag the UI shows as the description of a run
+HEARTBEAT, HEARTBEAT_S = "process.heartbeat", 60.0
 
 
 class Mirror:
@@ -59,6 +60,7 @@ class Mirror:
         self.run_id = ""
         self._pictures: set[tuple[str, int]] | None = None
         self._monitor: Any = None
+        self._beat: float | None = None
 
     def __enter__(self) -> Mirror:
         self.record.__enter__()
@@ -79,18 +81,28 @@ class Mirror:
             if self.run_id == "":
                 self._connect()
             sent = self._send_events()
-            self._send_evaluation()
+            self._send_attached()
             if status is not None:
-                self.client.set_terminated(self.run_id, status, stamp(self.record.last))
+                self._close(status)
+            elif self.record.live and (self._beat is None or time.monotonic() - self._beat >= HEARTBEAT_S):
+                self.client.set_tag(self.run_id, HEARTBEAT, datetime.now(UTC).isoformat(timespec="seconds"))
+                self._beat = time.monotonic()
         except BaseException:
             self._pictures = None  # what arrived is uncertain: ask before sending again
             raise
         return sent
 
+    def _close(self, status: Status) -> None:
+        """End the MLflow run, and remember that the server knows."""
+        self.client.set_tag(self.run_id, "gen.outcome", self.record.word)
+        self.client.set_terminated(self.run_id, status, stamp(self.record.last))
+        self.record.server(self.uri)["closed"] = self.record.word
+        self.record.save()
+
     def _connect(self) -> None:
         """Find or create the MLflow run."""
         self.mlflow, self.client = load_mlflow(), client(self.root)
-        server, facts = self.record.server(self.uri), self.record.state["description"]
+        server, facts = self.record.server(self.uri), self.record.facts
         if server["run_id"] and not self._exists(server["run_id"]):
             self.record.forget(self.uri)  # somebody deleted it: start over
             server = self.record.server(self.uri)
@@ -99,6 +111,8 @@ class Mirror:
             experiment = experiment_id(self.client, facts["experiment"], artifacts_of(self.uri, self.root))
             found = self.client.search_runs([experiment], f"tags.`gen.token` = '{server['token']}'", max_results=1)
             tags = {"gen.token": server["token"], "mlflow.source.name": "gen", "mlflow.source.type": "LOCAL"}
+            if facts["parent"]:
+                tags["mlflow.parentRunId"] = self._parent(facts["parent"])
             began = stamp(self.record.began)
             run = found[0] if found else self.client.create_run(experiment, began, tags, facts["run_name"])
             server["run_id"] = run.info.run_id
@@ -107,9 +121,17 @@ class Mirror:
             self._describe(server["run_id"], facts)
             server["described"] = True
             self.record.save()
-        if self.record.description is not None:
+        if self.record.live:
             self.client.update_run(server["run_id"], status="RUNNING")
         self.run_id = server["run_id"]
+
+    def _parent(self, directory: str) -> str:
+        """The MLflow run this one belongs to, created if it is not there yet. Raises BusyError: it is being sent."""
+        if known := standing(self.run_dir / directory, self.uri).run_id:
+            return known
+        with Mirror(self.root, self.run_dir / directory) as above:
+            above._connect()
+            return above.run_id
 
     def _exists(self, run_id: str) -> bool:
         try:
@@ -126,8 +148,7 @@ class Mirror:
         params = [entities.Param(key, value) for key, value in flat(facts["params"]) if key not in known]
         tags = dict(facts["tags"])
         if facts["params"]:
-            tags["gen.recipe"] = digest(facts["params"])[:10]
-            self.client.log_dict(run_id, facts["params"], "recipe.json")
+            self.client.log_dict(run_id, facts["params"], facts["document"])
         if (data := facts["dataset"]) is not None:
             tags["gen.manifest"] = data["digest"]
             remote = urlsplit(data["source"]).scheme in ("http", "https")
@@ -144,14 +165,12 @@ class Mirror:
             self.client.log_batch(run_id, params=chunk)
         for some in chunks([entities.RunTag(accepted(k), v[:VALUE_LENGTH]) for k, v in tags.items()], PARAMS_PER_CALL):
             self.client.log_batch(run_id, tags=some)
-        self.client.log_text(run_id, environment(), "environment.txt")
+        if not facts["parent"]:  # which says it for both
+            self.client.log_text(run_id, environment(), "environment.txt")
 
     def _send_events(self) -> int:
         server = self.record.server(self.uri)
-        log = self.run_dir / "events.jsonl"
-        if log.exists() and log.stat().st_size < server["offset"]:
-            server["offset"] = 0  # another log: training started over
-        new, offset = events.read(log, server["offset"])
+        new, offset = unsent(self.run_dir, server)
         if not new:
             return 0
         self.record.last = new[-1]
@@ -194,28 +213,27 @@ class Mirror:
             self.client.log_image(self.run_id, image, key=key, step=step, timestamp=stamp(event))
         self._pictures.add((key.replace("/", "~"), step))
 
-    def _send_evaluation(self) -> None:
-        """The last evaluation: numbers, pictures and the card."""
-        from PIL import Image
+    def _send_attached(self) -> None:
+        """Results that came beside the events: numbers, files, and what is said of them."""
+        server, metric = self.record.server(self.uri), self.mlflow.entities.Metric
+        for kind, facts in self.record.state.get("attached", {}).items():
+            if server["attached"].get(kind) == facts["time"]:
+                continue
+            numbers = [metric(accepted(k), v, facts["time"], facts["images"]) for k, v in facts["metrics"].items()]
+            for chunk in chunks(numbers, METRICS_PER_CALL):
+                self.client.log_batch(self.run_id, metrics=chunk)
+            for name, path in facts["files"].items():
+                if (self.root / path).exists():
+                    self._send_file(self.root / path, PurePosixPath(name))
+            self.client.set_tag(self.run_id, DESCRIPTION, facts["note"])
+            server["attached"][kind] = facts["time"]
+            self.record.save()
 
-        found, server = self.record.state.get("evaluation"), self.record.server(self.uri)
-        if found is None or server["evaluated"] == found["time"]:
-            return
-        metric = self.mlflow.entities.Metric
-        numbers = [
-            metric(accepted(f"eval/{k}"), v, found["time"], found["images"]) for k, v in found["metrics"].items()
-        ]
-        for chunk in chunks(numbers, METRICS_PER_CALL):
-            self.client.log_batch(self.run_id, metrics=chunk)
-        for name, picture in found["pictures"].items():
-            if (path := self.root / picture).exists():
-                with Image.open(path) as image:
-                    self.client.log_image(self.run_id, image, f"evaluation/{accepted(name)}.png")
-        if (card := self.root / found["card"]).exists():
-            self.client.log_artifact(self.run_id, str(card), "evaluation")
-        self.client.set_tag(self.run_id, DESCRIPTION, table(found["metrics"]))
-        server["evaluated"] = found["time"]
-        self.record.save()
+    def _send_file(self, path: Path, name: PurePosixPath) -> None:
+        """A file as an artifact of another name: MLflow keeps the name of what it is given."""
+        with tempfile.TemporaryDirectory() as folder:
+            copy = shutil.copyfile(path, Path(folder) / name.name)
+            self.client.log_artifact(self.run_id, str(copy), None if name.parent.name == "" else str(name.parent))
 
     def send_system(self) -> None:
         """Load of this machine now: processors, memory, disk, network, GPUs, under the names of MLflow's system tab."""
@@ -238,13 +256,5 @@ class Mirror:
 @contextmanager
 def speaking(mirror: Mirror) -> Iterator[Mirror]:
     """A mirror outside training: what the server says is an error the user can act on."""
-    with mirror:
-        try:
-            yield mirror
-        except GenError:
-            raise
-        except Exception as error:
-            raise TrackingError(
-                f"MLflow at {shown(mirror.uri)}: {reason(error)}. Nothing is lost: start the server (or unset "
-                "MLFLOW_TRACKING_URI to use the embedded one) and run the same command again."
-            ) from error
+    with mirror, answering(mirror.uri):
+        yield mirror

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import socket
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ class Description:
         params: the recipe as nested dictionaries (:meth:`gen.recipe.Recipe.as_dict`).
         tags: everything else, e.g. :func:`provenance`, workers, device.
         dataset: the logged input.
+        document: the file that holds ``params`` beside them, as JSON.
+        parent: directory of the run this one belongs to, from its own: that of the sweep, for a trial.
     """
 
     experiment: str
@@ -47,6 +50,8 @@ class Description:
     params: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     dataset: Dataset | None = None
+    document: str = "recipe.json"
+    parent: str = ""
 
 
 def provenance(root: Path) -> dict[str, str]:
@@ -66,6 +71,15 @@ def provenance(root: Path) -> dict[str, str]:
         if variable in os.environ:
             tags[variable.lower().replace("_", ".", 1)] = os.environ[variable]
     return tags
+
+
+def process(run_dir: Path) -> dict[str, str]:
+    """Tags that say who keeps a run up to date, so that another process can find out whether it still does."""
+    return {
+        "process.host": socket.gethostname(),
+        "process.pid": str(os.getpid()),
+        "process.directory": str(run_dir.resolve()),
+    }
 
 
 def _git(root: Path, *words: str) -> str | None:

@@ -1,26 +1,34 @@
-"""The registry: a stored model becomes a version that MLflow can serve, tried once before it gets an alias."""
+"""The registry: a stored model becomes a version that MLflow can serve, sealed, described, and tried once."""
 
 from __future__ import annotations
 
-import importlib.metadata
+import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import gen
+from gen.data.spaces import DataSpec
+from gen.errors import RecipeError
 from gen.files import digest, finite
-from gen.model import Samples
-from gen.store import load_model
-from pipelines.tracking.forms import accepted, table
+from gen.serve import tasks_of
+from gen.store import Stored, load_model
+from pipelines.reporting.card import CARD, PICTURE, Card
+from pipelines.tracking.forms import METRICS_PER_CALL, accepted, chunks, table
 from pipelines.tracking.mirror import Mirror, speaking
-from pipelines.tracking.server import TrackingError, load_mlflow, reason
+from pipelines.tracking.pyfunc import signature, write_pyfunc
+from pipelines.tracking.sealed import fetch
+from pipelines.tracking.seals import TAG, write_seal
+from pipelines.tracking.server import load_mlflow, reason
+from pipelines.tracking.smoke import SmokeError, try_out
 
 PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "120"}  # for uploads of weights
-ALIAS = "candidate"
-SERVING = ("mlflow", "torch", "numpy", "safetensors")  # what serving a model needs
+IDENTITY, SMOKE = "gen.identity", "gen.smoke"
+OF_RUNS = ("mlflow.", "process.", "gen.token", "gen.outcome")  # tags that say nothing about a version
+SEALED = 1  # how a version is sealed; one that was registered before is no version of today's
 
 
 @contextmanager
@@ -41,12 +49,13 @@ def fluent(uri: str) -> Iterator[Any]:
 
 
 def register(
-    root: Path, *, run_dir: Path, model_dir: Path, name: str, metrics: Mapping[str, float], card: str = ""
+    root: Path, *, run_dir: Path, model_dir: Path, name: str, metrics: Mapping[str, float], card: Card | None = None
 ) -> dict[str, str]:
-    """Register a stored model as a new version of ``name``, load it back, sample once, then alias it ``candidate``.
+    """Register a stored model as a new version of ``name``, fetch it back, and have it do all it can once.
 
-    The version carries its code, so it loads where this project is not installed. Registering the same weights with
-    the same metrics again returns the version there is.
+    The version carries its code, so it loads where this project is not installed, and it has no alias. Registering
+    the same weights with the same metrics again returns the version there is, and finishes one that was begun; only
+    when requests have come to look different does it make a new one.
 
     Args:
         root: of the project.
@@ -54,90 +63,119 @@ def register(
         model_dir: as written by :func:`gen.store.save_model`.
         name: of the registered model, e.g. ``dcgan-digits``.
         metrics: of the evaluation; those that are not finite are left out.
-        card: Markdown for the description of the version.
+        card: the model card: the description of the version, and a file of it.
 
     Returns:
         ``name``, ``version``, ``run_id`` and ``model_uri``.
 
     Raises:
-        StoreError: the stored model is damaged.
-        TrackingError: the server cannot be reached, or the model does not load back from it.
+        StoreError: the stored model is damaged, or not what came back from the registry.
+        SmokeError: the version was registered, but cannot be used.
+        TrackingError: the server cannot be reached.
     """
-    stored = load_model(model_dir)
-    meta, metrics = stored.meta, finite(metrics)
-    weights = meta["files"]["model.safetensors"]["sha256"]
-    identity = digest({"weights": weights, "metrics": metrics})
-    samples = isinstance(stored.model, Samples)
-    del stored
+    stored, metrics = load_model(model_dir), finite(metrics)
+    if not (tasks := tasks_of(stored.model)):
+        raise RecipeError(
+            f"{name}: '{stored.meta['model']}' has no capability (gen.model), so nothing can be asked of it."
+        )
+    weights = stored.meta["files"]["model.safetensors"]["sha256"]
+    identity = digest({"weights": weights, "metrics": metrics, "sealed": SEALED, "signature": signature().to_dict()})
     with speaking(Mirror(root, run_dir)) as mirror:
         mirror.send(mirror.record.outcome)
         with fluent(mirror.uri) as mlflow:
             client = mirror.client
-            same = f"name = '{name}' and tags.`gen.identity` = '{identity}'"
+            same = f"name = '{name}' and tags.`{IDENTITY}` = '{identity}'"
             version = next(iter(client.search_model_versions(same)), None)
             if version is None:
                 run = client.get_run(mirror.run_id)
-                kept = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
-                tags = {
-                    **kept,
-                    **({"gen.recipe": digest(meta["recipe"])[:10]} if "recipe" in meta else {}),
-                    **({"gen.manifest": meta["data"]} if "data" in meta else {}),
-                    **{accepted(f"eval/{key}"): repr(value) for key, value in metrics.items()},
-                    "gen.weights": weights,
-                    "gen.identity": identity,
-                }
-                model = _log_model(
-                    mlflow, run, model_dir, meta, name, step=int(meta.get("images", mirror.record.images))
-                )
-                version = _new_version(
-                    client, name, model, run_id=mirror.run_id, tags=tags, description=_card(meta, metrics, card)
-                )
-            uri = f"models:/{name}/{version.version}"
-            if version.tags.get("gen.smoke") != "passed":
-                _smoke(mlflow, uri, shape=meta["spec"]["shape"], samples=samples)
-                client.set_model_version_tag(name, version.version, "gen.smoke", "passed")
-            client.set_registered_model_alias(name, ALIAS, version.version)
-            return {"name": name, "version": str(version.version), "run_id": version.run_id, "model_uri": uri}
+                logged, seal = _upload(mlflow, client, run, model_dir, stored, name=name, identity=identity, card=card)
+                kept = {key: value for key, value in run.data.tags.items() if not key.startswith(OF_RUNS)}
+                tags = {**kept, **_tags(stored.meta, metrics), "gen.weights": weights, TAG: seal, IDENTITY: identity}
+                description = table(metrics) if card is None else _described(card, logged)
+                version = _new_version(client, name, logged, run_id=mirror.run_id, tags=tags, description=description)
+            number, uri = str(version.version), f"models:/{name}/{version.version}"
+            if version.tags.get(SMOKE) != "passed":
+                _smoke(mlflow, root, name, number, spec=stored.model.spec, tasks=tasks)
+                _link(mlflow, client, version, metrics, step=int(stored.meta.get("images", mirror.record.images)))
+                client.set_model_version_tag(name, number, SMOKE, "passed")
+            return {"name": name, "version": number, "run_id": version.run_id, "model_uri": uri}
 
 
-def _log_model(mlflow: Any, run: Any, model_dir: Path, meta: Mapping[str, Any], name: str, *, step: int) -> Any:
-    """Upload a stored model as a pyfunc from code; returns MLflow's LoggedModel."""
-    import numpy as np
-    import pandas as pd  # type: ignore[import-untyped]
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
-
-    channels, height, width = meta["spec"]["shape"]
-    signature = ModelSignature(
-        inputs=Schema([ColSpec("long", "count"), ColSpec("long", "label", required=False)]),
-        outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, height, width, channels))]),
-        params=ParamSchema([ParamSpec("seed", "long", 0)]),
+def _upload(
+    mlflow: Any,
+    client: Any,
+    run: Any,
+    model_dir: Path,
+    stored: Stored,
+    *,
+    name: str,
+    identity: str,
+    card: Card | None,
+) -> tuple[Any, str]:
+    """Put the files of a version into the artifact store; returns MLflow's LoggedModel and their seal."""
+    same = f"name = '{name}' AND tags.`{IDENTITY}` = '{identity}'"
+    for begun in client.search_logged_models([run.info.experiment_id], same):
+        client.delete_logged_model(begun.model_id)  # its registration was cut off, and may lack files
+    logged = client.create_logged_model(
+        run.info.experiment_id,
+        name=name,
+        source_run_id=run.info.run_id,
+        tags={IDENTITY: identity},
+        model_type=stored.meta["model"],
     )
-    logged = mlflow.MlflowClient().create_logged_model(
-        run.info.experiment_id, name=name, source_run_id=run.info.run_id, model_type=meta["model"]
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder, "version")
+        write_pyfunc(files, model_dir, stored, logged)
+        if card is not None:
+            (files / CARD).write_text(card.page(), encoding="utf-8")
+            if card.picture is not None:
+                (files / PICTURE).write_bytes(card.picture.png)
+        seal = write_seal(files)
+        client.log_model_artifacts(logged.model_id, str(files))
+    return logged, seal
+
+
+def _link(mlflow: Any, client: Any, version: Any, metrics: Mapping[str, float], *, step: int) -> None:
+    """Make the files of a version a result of its run, with the run's scores as their own. May be done again."""
+    run, model_id = client.get_run(version.run_id), version.source.removeprefix("models:/")
+    told = [client.get_metric_history(version.run_id, score_name(metric))[-1:] for metric in metrics]
+    scores = [
+        mlflow.entities.Metric(m.key, m.value, m.timestamp, m.step, model_id=model_id, run_id=version.run_id)
+        for latest in told
+        for m in latest
+    ]
+    for some in chunks(scores, METRICS_PER_CALL):
+        client.log_batch(version.run_id, metrics=some)
+    if model_id not in [output.model_id for output in run.outputs.model_outputs]:
+        client.log_outputs(version.run_id, [mlflow.entities.LoggedModelOutput(model_id, step=step)])
+    named = json.dumps([{"name": version.name, "version": version.version}])
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": named})  # shown on the page of the model
+    client.finalize_logged_model(model_id, "READY")
+
+
+def score_name(metric: str) -> str:
+    """The name of a score among the metrics of a run and the tags of a version."""
+    return accepted(f"eval/{metric}")
+
+
+def _tags(meta: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str, str]:
+    """What a gate and a reader ask of a version, as text."""
+    return {
+        **({"gen.recipe": digest(meta["recipe"])[:10]} if "recipe" in meta else {}),
+        **({"gen.manifest": meta["data"]} if "data" in meta else {}),
+        **{score_name(metric): repr(value) for metric, value in metrics.items()},
+    }
+
+
+def _described(card: Card, logged: Any) -> str:
+    """The description of a version, with addresses on its own server, wherever that is."""
+    return card.description(
+        picture=f"ajax-api/2.0/mlflow/logged-models/{logged.model_id}/artifacts/files?artifact_file_path={PICTURE}",
+        files=f"#/experiments/{logged.experiment_id}/models/{logged.model_id}/artifacts",
     )
-    Model.log(  # not pyfunc.log_model: that would open and close the run again
-        artifact_path=None,
-        flavor=mlflow.pyfunc,
-        run_id=run.info.run_id,
-        model_id=logged.model_id,
-        step=step,  # metrics of the run at this step, the evaluation among them, become the model's own
-        python_model=str(Path(__file__).parents[1] / "served.py"),
-        artifacts={"model": str(model_dir)},
-        code_paths=[str(Path(gen.__file__).parent)],
-        pip_requirements=[f"{package}=={_released(package)}" for package in SERVING],
-        signature=signature,
-        input_example=(pd.DataFrame({"count": [4]}), {"seed": 1}),
-    )
-    return logged
 
 
-def _released(package: str) -> str:
-    """An installed version without its local part (``+cpu``), which no registry knows."""
-    return importlib.metadata.version(package).partition("+")[0]
-
-
-def _new_version(client: Any, name: str, model: Any, *, run_id: str, tags: dict[str, str], description: str) -> Any:
+def _new_version(client: Any, name: str, logged: Any, *, run_id: str, tags: dict[str, str], description: str) -> Any:
     try:
         client.create_registered_model(name)
     except Exception as error:
@@ -145,30 +183,22 @@ def _new_version(client: Any, name: str, model: Any, *, run_id: str, tags: dict[
             raise
     return client.create_model_version(
         name,
-        source=f"models:/{model.model_id}",
+        source=f"models:/{logged.model_id}",
         run_id=run_id,
-        model_id=model.model_id,
+        model_id=logged.model_id,
         tags=tags,
         description=description,
     )
 
 
-def _card(meta: Mapping[str, Any], metrics: Mapping[str, float], card: str) -> str:
-    """Description of a version: what it is, and its scores."""
-    spec = meta["spec"]
-    summary = f"**{meta['model']}**, images {'x'.join(map(str, spec['shape']))}, space `{spec['space']}`."
-    return "\n\n".join(part for part in (summary, card.strip(), table(metrics)) if part)
-
-
-def _smoke(mlflow: Any, uri: str, *, shape: Sequence[int], samples: bool) -> None:
-    """Load a version back and draw from it. Raises :class:`TrackingError` if it cannot be used."""
-    channels, height, width = shape
-    try:
-        model = mlflow.pyfunc.load_model(uri)
-        drawn = model.predict({"count": [2]}, params={"seed": 0}) if samples else None
-    except Exception as error:
-        raise TrackingError(
-            f"{uri}: registered, but it does not load back: {reason(error)}. It has no alias."
-        ) from error
-    if drawn is not None and (drawn.shape != (2, height, width, channels) or str(drawn.dtype) != "uint8"):
-        raise TrackingError(f"{uri}: registered, but it draws {drawn.dtype} {drawn.shape}. It has no alias.")
+def _smoke(mlflow: Any, root: Path, name: str, version: str, *, spec: DataSpec, tasks: Sequence[str]) -> None:
+    """Fetch a version back and have it do all it can. Raises :class:`SmokeError` if it cannot be used."""
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = fetch(root, name, version, Path(folder, "fetched"))
+        try:
+            model = mlflow.pyfunc.load_model(str(fetched.directory))
+            try_out(model, spec, tasks)
+        except Exception as error:
+            raise SmokeError(
+                f"models:/{name}/{version}: registered, but it cannot be used: {reason(error)}. It has no alias."
+            ) from error

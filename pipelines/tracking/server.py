@@ -6,6 +6,8 @@ import os
 import re
 import sqlite3
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
@@ -148,3 +150,17 @@ def reason(error: BaseException) -> str:
         below = below.__cause__ or below.__context__
     text = re.sub(r"//[^/@\s]*@", "//", " ".join(str(error).split()))
     return f"{type(error).__name__}: {text[:200]}"
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """What the server at ``uri`` says inside is an error the user can act on: :class:`TrackingError`."""
+    try:
+        yield
+    except GenError:
+        raise
+    except Exception as error:
+        raise TrackingError(
+            f"MLflow at {shown(uri)}: {reason(error)}. Nothing is lost: start the server (or unset "
+            "MLFLOW_TRACKING_URI to use the embedded one) and run the same command again."
+        ) from error

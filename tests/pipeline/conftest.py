@@ -1,11 +1,16 @@
-"""The recipes of params.yaml, trained and evaluated by the product itself, each once per session and on demand."""
+"""The recipes of params.yaml, trained and evaluated by the product itself, each once per session and on demand.
+
+And projects of nothing but an embedded MLflow database; making one takes seconds, so the tests of a module share one.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +23,9 @@ from gen.evaluate.seeds import fixed_seed
 from gen.files import read_json
 from gen.model import GenerativeModel
 from gen.store import load_model
+from pipelines import tracking
 from pipelines.layout import Layout
+from tests.pipeline.wires import Wire, free_port, service
 from tests.project import ROOT, Project, make_project
 
 
@@ -70,3 +77,44 @@ def trained(tour: Project) -> Callable[[str], Trained]:
 
     torch.set_num_threads(1)
     return train
+
+
+@pytest.fixture(scope="module")
+def module_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project without models. A space in its path must not matter."""
+    return tmp_path_factory.mktemp("a project")
+
+
+@pytest.fixture
+def root(module_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The same; the current directory is another, empty one, and stays empty."""
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    yield module_root
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.fixture
+def run_dir(root: Path, request: pytest.FixtureRequest) -> Path:
+    """The directory of a run; every test has its own."""
+    return root / "runs" / request.node.name.replace("[", "-").replace("]", "")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A server with its own database; the port."""
+    place, port = tmp_path_factory.mktemp("a server"), free_port()
+    words, needed = tracking.server_command(place, port=port)
+    with service(words, cwd=place, port=port, path="/health", env=needed):
+        yield port
+
+
+@pytest.fixture
+def wire(server: int, root: Path, monkeypatch: pytest.MonkeyPatch) -> Wire:
+    """The way to the server, cut at first."""
+    wire = Wire(server)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{wire.port}")
+    return wire
