@@ -11,23 +11,29 @@ from pipelines.evaluate import scores
 from pipelines.layout import Layout, run_of
 from pipelines.lifeline import sole_writer
 from pipelines.progress import timed
+from pipelines.promotion.moves import nominate
 from pipelines.stage import stage
 from pipelines.tracking import adopt, log_evaluation
 from pipelines.tracking import register as register_model
+from pipelines.tracking.cards import model_card
+from pipelines.tracking.shelf import Shelf
 
 
 def register(name: str, layout: Layout) -> None:
-    """Attach the evaluation of a model to its MLflow run, register it, and write ``registered/<name>.json``."""
+    """Attach a model's evaluation to its MLflow run, register it as candidate, and write ``registered/<name>.json``.
+
+    Raises:
+        StoreError: the audit log of its promotions is damaged (see :mod:`pipelines.promotion.journal`).
+    """
     with timed(f"registration of {name}"):
         run, values = restored(name, layout), scores(name, layout)
         pictures = {path.stem: path for path in sorted((layout.scores(name) / "pictures").glob("*.png"))}
         log_evaluation(layout.root, run, values, pictures, layout.scores(name) / "card.json")
-        verdicts = read_json(layout.scores(name) / "gate.json")
-        failed = [verdict["score"] for verdict in verdicts if not verdict["passed"]]
-        card = f"Gate: {'failed on ' + ', '.join(failed) if failed else f'passed ({len(verdicts)} bars)'}."
+        card = model_card(layout, name, run)
         version = register_model(
             layout.root, run_dir=run, model_dir=layout.weights(name), name=name, metrics=values, card=card
         )
+        nominate(Shelf(layout.root), name, version["version"])
         write_json(layout.registered(name), version)
 
 
