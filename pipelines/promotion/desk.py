@@ -66,6 +66,10 @@ class Desk:
         version = self.shelf.version(self.name, intent.version or "")
         return version is not None and fingerprint(version) == recorded(intent)
 
+    def there(self) -> dict[str, str]:
+        """Where the log left the aliases, but for versions that were deleted since."""
+        return {alias: version for alias, version in self.standing.aliases.items() if self._exists(version)}
+
     def _exists(self, version: str | None) -> bool:
         return version is None or self.shelf.version(self.name, version) is not None
 

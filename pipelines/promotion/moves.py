@@ -56,9 +56,8 @@ class Contest:
 
     def still(self, shelf: Shelf, at: Desk) -> bool:
         """Whether both are what they were."""
-        now_champion = at.standing.aliases.get(CHAMPION)
         was = None if self.champion is None else self.champion.version
-        return now_champion == was and all(
+        return at.there().get(CHAMPION) == was and all(
             (found := shelf.version(at.name, each.version)) is not None and fingerprint(found) == fingerprint(each)
             for each in (self.version, self.champion)
             if each is not None
@@ -135,7 +134,7 @@ def promote(
             if contest.still(shelf, at):
                 forced = bool(failed) or bool(at.standing.drift(at.model))
                 action: Action = "force" if forced else "promote"
-                after = promoted(at.standing.aliases, contest.version.version, to)
+                after = promoted(at.there(), contest.version.version, to)
                 at.carry_out(action, contest.version, after, gate=verdicts, why=why)
                 return Outcome(contest.version.version, verdicts, at.model.aliases, moved=True, forced=forced)
             contest = again
@@ -168,19 +167,15 @@ def enter(at: Desk, source: str, to: str, *, force: bool) -> Contest | None:
         raise RecipeError(f"{at.name}: version {champion} is the champion; it cannot challenge itself.")
     if at.standing.aliases.get(to) == version.version and not drift:
         return None
-    found = None if champion is None else at.shelf.version(at.name, champion)
-    if champion is not None and found is None:
-        raise StoreError(
-            f"{at.name}: version {champion}, the champion, is gone from the registry. `gen history` shows it."
-        )
-    return Contest(version, found)
+    return Contest(version, None if champion is None else at.shelf.version(at.name, champion))
 
 
 def promoted(aliases: Mapping[str, str], version: str, to: str) -> dict[str, str | None]:
     """Where the guarded aliases belong after a promotion, from where the log left them."""
     after: dict[str, str | None] = {alias: aliases.get(alias) for alias in GUARDED}
     if to == CHAMPION and after[CHAMPION] != version:
-        after[PREVIOUS] = after[CHAMPION] or after[PREVIOUS]
+        before = after[CHAMPION] or after[PREVIOUS]  # the champion may have been deleted
+        after[PREVIOUS] = None if before == version else before
         after[CHALLENGER] = None if after[CHALLENGER] == version else after[CHALLENGER]
     after[to] = version
     return after

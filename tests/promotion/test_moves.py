@@ -218,6 +218,20 @@ def test_aliases_moved_by_hand_stop_promotion_until_it_is_forced(shelf, root, na
     assert_sound(shelf, name)
 
 
+def test_a_deleted_champion_is_succeeded_by_force(shelf, root, name):
+    first, second = promoted(shelf, root, name), promoted(shelf, root, name)
+    client(root).delete_model_version(name, second)
+    (finding,) = verify(shelf, name).findings
+    assert finding == f"alias champion: the log left it on version {second}, it is on no version"
+    for move in (lambda: promote(shelf, name, gate=cheap_gate, source=first), lambda: rollback(shelf, name)):
+        with pytest.raises(StoreError, match="it is on no version"):
+            move()
+    outcome = promote(shelf, name, gate=cheap_gate, source=first, force=True, why="somebody deleted the champion")
+    assert outcome.verdicts[0].why == "no champion"
+    assert aliases(shelf, name) == {"champion": first}
+    assert_sound(shelf, name)
+
+
 def test_a_champion_from_before_there_was_a_log_must_be_approved_once(shelf, root, name):
     old, new = add_version(root, name), add_version(root, name, score=0.9)
     shelf.set_alias(name, "champion", old)
