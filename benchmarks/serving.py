@@ -88,8 +88,8 @@ def requests(tasks: tuple[str, ...], count: int) -> list[bytes]:
 
 def register(root: Path, model: str, *, seed: int = 0) -> tuple[str, ...]:
     """A model of default size as champion in the registry of a scratch project; what it can be asked."""
-    from pipelines.tracking import client
-    from pipelines.tracking import register as register_version
+    from pipelines.tracking.registry import register as register_version
+    from pipelines.tracking.server import client
 
     torch.manual_seed(seed)
     kind = entry(model).cls.spaces[0]

@@ -46,9 +46,11 @@ from gen.sources.digits import digits
 from gen.train.context import ProcessContext
 from gen.train.loop import fit
 from pipelines.params import load
-from pipelines.tracking import Description, Mirror, server_command
 from pipelines.tracking.courier import Courier
+from pipelines.tracking.mirror import Mirror
+from pipelines.tracking.provenance import Description
 from pipelines.tracking.record import LOG, Status
+from pipelines.tracking.server import server_command
 
 CLAIM = 0.01  # of the time of a step
 WINDOWS, REPORTS = 24, 2  # windows of a run, and reports of a window

@@ -12,13 +12,13 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from gen.errors import GenError, StoreError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def sha256(path: Path) -> str:
@@ -163,12 +163,16 @@ def read_json(path: Path, *, error: type[GenError] = StoreError) -> Any:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors as safetensors: no pickle, contiguous, on the CPU, shared storage copied."""
+    from safetensors.torch import save_file  # imports torch, which takes a second: commands that need none start sooner
+
     with writing(path):
         save_file({name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}, path)
 
 
 def load_tensors(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """Read named tensors. Raises :class:`StoreError` for a missing or damaged file."""
+    from safetensors.torch import load_file
+
     try:
         tensors: dict[str, Tensor] = load_file(path, device=str(device))
     except FileNotFoundError:

@@ -199,7 +199,7 @@ def _scores_table(values: dict[str, float]) -> str:
 
 
 def _ui(arguments: argparse.Namespace, layout: Layout) -> None:
-    from pipelines.tracking import server_command
+    from pipelines.tracking.server import server_command
 
     command, environment = server_command(layout.root, port=arguments.port)
     hint = "choose 'Model training' at the top left; Ctrl+C ends it"  # MLflow opens on its pages for language models

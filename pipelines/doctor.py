@@ -148,8 +148,7 @@ def _dvc(layout: Layout) -> Finding:
 
 
 def _mlflow(layout: Layout) -> Finding:
-    from pipelines.tracking import tracking_uri
-    from pipelines.tracking.server import artifacts_of, shown
+    from pipelines.tracking.server import artifacts_of, shown, tracking_uri
 
     uri = tracking_uri(layout.root)
     if urlsplit(uri).scheme in ("http", "https"):

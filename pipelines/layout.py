@@ -16,10 +16,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gen
 from gen.files import digest, read_json, sha256
-from gen.recipe import Recipe
+
+if TYPE_CHECKING:
+    from gen.recipe import Recipe
 
 SHARED_CODE = ("data", "inference", "losses", "nets", "remote", "train")
 WRITING_CODE = ("data", "shards", "sources")

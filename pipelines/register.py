@@ -13,10 +13,10 @@ from pipelines.lifeline import sole_writer
 from pipelines.progress import timed
 from pipelines.promotion.moves import nominate
 from pipelines.stage import stage
-from pipelines.tracking import adopt, log_evaluation
-from pipelines.tracking import register as register_model
 from pipelines.tracking.cards import model_card
+from pipelines.tracking.registry import register as register_model
 from pipelines.tracking.shelf import Shelf
+from pipelines.tracking.tracker import adopt, log_evaluation
 
 
 def register(name: str, layout: Layout) -> None:

@@ -61,8 +61,8 @@ def add_runs_commands(command: AddCommand) -> None:
 
 
 def _list(arguments: argparse.Namespace, layout: Layout) -> None:
-    from pipelines.tracking import TrackingError
     from pipelines.tracking.runs import local, statuses
+    from pipelines.tracking.server import TrackingError
 
     found = local(layout, arguments.pattern)
     found = [run for run in found if arguments.state is None or run.state in arguments.state]
@@ -112,9 +112,10 @@ def _reap(arguments: argparse.Namespace, layout: Layout) -> None:
 
 def _sync(arguments: argparse.Namespace, layout: Layout) -> None:
     from pipelines.lifeline import BusyError
-    from pipelines.tracking import sync, tracking_uri
     from pipelines.tracking.record import FILE, standing
     from pipelines.tracking.runs import directories, in_use
+    from pipelines.tracking.server import tracking_uri
+    from pipelines.tracking.tracker import sync
 
     sent: dict[str, int | str] = {}
     for run_dir in directories(layout):

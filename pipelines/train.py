@@ -20,7 +20,7 @@ from pipelines.lifeline import sole_writer
 from pipelines.params import load, with_workers
 from pipelines.progress import RunProgress
 from pipelines.stage import stage
-from pipelines.tracking import track_training
+from pipelines.tracking.tracker import track_training
 
 
 def train(name: str, layout: Layout, *, workers: int | tuple[int, int] | None = None) -> None:

@@ -31,6 +31,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+import gen.vision  # noqa: F401  # torchmetrics imports torchvision, for which gen.vision clears the way
 from gen.evaluate.seeds import fixed_seed
 
 

@@ -32,7 +32,7 @@ from pipelines.sweeping.publish import Result, publish
 from pipelines.sweeping.search import make_search
 from pipelines.sweeping.spaces import Sweep, check_models, own_values
 from pipelines.sweeping.table import LiveTable
-from pipelines.tracking import track_sweep
+from pipelines.tracking.sweeps import track_sweep
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,29 +31,3 @@ The rooms, in the order the data goes through them; each knows only those above 
     cards         what a version's card says
     registry      stored models become versions
 """
-
-from pipelines.tracking.mirror import Mirror
-from pipelines.tracking.provenance import Dataset, Description, provenance
-from pipelines.tracking.registry import register
-from pipelines.tracking.server import TrackingError, client, server_command, tracking_uri
-from pipelines.tracking.sweeps import SweepTracker, track_sweep
-from pipelines.tracking.tracker import Tracker, adopt, log_evaluation, sync, track_training
-
-__all__ = [
-    "Dataset",
-    "Description",
-    "Mirror",
-    "SweepTracker",
-    "Tracker",
-    "TrackingError",
-    "adopt",
-    "client",
-    "log_evaluation",
-    "provenance",
-    "register",
-    "server_command",
-    "sync",
-    "track_sweep",
-    "track_training",
-    "tracking_uri",
-]

@@ -107,7 +107,7 @@ def run_dir(root: Path, request: pytest.FixtureRequest) -> Path:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A server with its own database; the port."""
     place, port = tmp_path_factory.mktemp("a server"), free_port()
-    words, needed = tracking.server_command(place, port=port)
+    words, needed = tracking.server.server_command(place, port=port)
     with service(words, cwd=place, port=port, path="/health", env=needed):
         yield port
 

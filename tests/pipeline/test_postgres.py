@@ -151,7 +151,8 @@ CROWD = """
 import sys
 from pathlib import Path
 from gen.train.events import EventLog
-from pipelines.tracking import Description, Tracker
+from pipelines.tracking.provenance import Description
+from pipelines.tracking.tracker import Tracker
 root, name = Path(sys.argv[1]), sys.argv[2]
 run = root / "runs" / name
 log = EventLog(run / "events.jsonl")

@@ -15,8 +15,8 @@ from gen.train.events import read, series
 from pipelines import tracking
 from pipelines.layout import Layout, run_of
 from pipelines.register import register, restored
-from pipelines.tracking import TrackingError
 from pipelines.tracking.sealed import fetch
+from pipelines.tracking.server import TrackingError
 from pipelines.tracking.smoke import SmokeError, try_out
 from tests.pipeline.tracked import SHAPE, artifacts_of, flip, mirrored, publish, store, write_events
 from tests.toys import TOY_HYPER
@@ -33,8 +33,8 @@ def registered(module_root):
         run_dir = module_root / "runs" / "toy"
         write_events(run_dir, 0, 2, end=True)
         weights = store(module_root / "toy" / "weights")
-        tracking.log_evaluation(module_root, run_dir, METRICS, {}, weights / "model.json")
-        said = tracking.register(module_root, run_dir=run_dir, model_dir=weights, name="toy", metrics=METRICS)
+        tracking.tracker.log_evaluation(module_root, run_dir, METRICS, {}, weights / "model.json")
+        said = tracking.registry.register(module_root, run_dir=run_dir, model_dir=weights, name="toy", metrics=METRICS)
     return said, run_dir, weights
 
 
@@ -68,14 +68,14 @@ def test_a_version_is_described_tagged_sealed_and_tried_and_has_no_alias(root, r
 def test_registering_the_same_again_returns_the_same_version(root, registered, tmp_path):
     _, run_dir, weights = registered
     again = {"run_dir": run_dir, "name": "twice"}
-    first = tracking.register(root, model_dir=weights, metrics=METRICS, **again)
+    first = tracking.registry.register(root, model_dir=weights, metrics=METRICS, **again)
     assert first["version"] == "1"
-    assert tracking.register(root, model_dir=weights, metrics=METRICS, **again) == first
-    assert tracking.register(root, model_dir=weights, metrics={"nll": -3.0}, **again)["version"] == "2"
+    assert tracking.registry.register(root, model_dir=weights, metrics=METRICS, **again) == first
+    assert tracking.registry.register(root, model_dir=weights, metrics={"nll": -3.0}, **again)["version"] == "2"
     other = store(tmp_path / "other", seed=1)
-    assert tracking.register(root, model_dir=other, metrics=METRICS, **again)["version"] == "3"
-    assert tracking.register(root, model_dir=weights, metrics=METRICS, **again) == first
-    assert len(tracking.client(root).search_model_versions("name = 'twice'")) == 3
+    assert tracking.registry.register(root, model_dir=other, metrics=METRICS, **again)["version"] == "3"
+    assert tracking.registry.register(root, model_dir=weights, metrics=METRICS, **again) == first
+    assert len(tracking.server.client(root).search_model_versions("name = 'twice'")) == 3
 
 
 class Killed(BaseException):
@@ -95,8 +95,8 @@ def test_a_registration_that_was_cut_off_is_finished_and_nothing_is_doubled(
     with monkeypatch.context() as patch:
         patch.setattr(tracking.registry, place, killed)
         with pytest.raises(Killed):
-            tracking.register(root, **asked)
-    assert tracking.register(root, **asked)["version"] == "1"
+            tracking.registry.register(root, **asked)
+    assert tracking.registry.register(root, **asked)["version"] == "1"
     client, run = mirrored(root, run_dir)
     (version,) = client.search_model_versions(f"name = '{asked['name']}'")
     assert version.tags["gen.smoke"] == "passed"
@@ -115,7 +115,7 @@ def test_every_capability_is_tried(root, run_dir, tmp_path, monkeypatch, name):
         try_out(model, spec, tasks)
 
     monkeypatch.setattr(tracking.registry, "try_out", watched)
-    tracking.register(root, run_dir=run_dir, model_dir=weights, name=name, metrics={})
+    tracking.registry.register(root, run_dir=run_dir, model_dir=weights, name=name, metrics={})
     (tasks,) = asked
     assert tasks == {"sparse_coding": ("encode", "reconstruct"), "pixelcnn": ("sample", "score", "complete")}[name]
 
@@ -168,27 +168,27 @@ def test_a_version_that_cannot_be_used_says_so_every_time(root, run_dir, registe
     monkeypatch.setattr(tracking.registry, "try_out", refusing)
     for _ in range(2):
         with pytest.raises(SmokeError, match=r"models:/broken/1: registered, but it cannot be used: .*'sample' fails"):
-            tracking.register(root, **asked)
-    client = tracking.client(root)
+            tracking.registry.register(root, **asked)
+    client = tracking.server.client(root)
     (version,) = client.search_model_versions("name = 'broken'")
     assert "gen.smoke" not in version.tags
     flip(artifacts_of(root, "broken") / "served.py")
     with pytest.raises(StoreError, match=r"the code was changed: served\.py"):
-        tracking.register(root, **asked)
+        tracking.registry.register(root, **asked)
 
 
 def test_damaged_weights_are_not_registered(root, run_dir, tmp_path):
     weights = store(tmp_path / "weights")
     flip(weights / "model.safetensors")
     with pytest.raises(StoreError, match="sha256"):
-        tracking.register(root, run_dir=run_dir, model_dir=weights, name="damaged", metrics={})
+        tracking.registry.register(root, run_dir=run_dir, model_dir=weights, name="damaged", metrics={})
     assert not run_dir.exists()
 
 
 def test_without_a_server_nothing_is_registered(root, run_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(TrackingError, match="run the same command again"):
-        tracking.register(root, run_dir=run_dir, model_dir=store(tmp_path / "w"), name="away", metrics={})
+        tracking.registry.register(root, run_dir=run_dir, model_dir=store(tmp_path / "w"), name="away", metrics={})
 
 
 # ---- the stage -----------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_a_run_that_is_here_is_not_replaced_by_what_was_published(root):
 
 
 def test_what_is_fetched_is_what_was_registered(root, registered, tmp_path):
-    client = tracking.client(root)
+    client = tracking.server.client(root)
     client.set_registered_model_alias("toy", "champion", "1")
     for version in ("1", "champion", "@champion"):
         found = fetch(root, "toy", version, tmp_path / version)
@@ -270,7 +270,7 @@ def test_what_is_there_and_intact_is_not_downloaded_again(root, registered, tmp_
     ],
 )
 def test_what_there_is_not_is_said(root, registered, tmp_path, name, version, message):
-    tracking.client(root).set_registered_model_alias("toy", "champion", "1")
+    tracking.server.client(root).set_registered_model_alias("toy", "champion", "1")
     with pytest.raises(RecipeError) as problem:
         fetch(root, name, version, tmp_path / "fetched")
     assert message in str(problem.value)
@@ -292,7 +292,7 @@ def test_a_version_loads_with_its_own_code_in_an_empty_place(root, registered, t
     done = subprocess.run(
         [sys.executable, "-c", code, "models:/toy/1"],
         cwd=place,
-        env=kept | {"MLFLOW_TRACKING_URI": tracking.tracking_uri(root)},
+        env=kept | {"MLFLOW_TRACKING_URI": tracking.server.tracking_uri(root)},
         capture_output=True,
         text=True,
         check=False,
@@ -311,7 +311,7 @@ def test_versions_go_through_a_server_and_its_artifact_proxy(root, run_dir, wire
     wire.connect()
     weights = store(tmp_path / "weights")
     write_events(run_dir, 0, 1, end=True)
-    said = tracking.register(root, run_dir=run_dir, model_dir=weights, name="served", metrics={"nll": 1.0})
+    said = tracking.registry.register(root, run_dir=run_dir, model_dir=weights, name="served", metrics={"nll": 1.0})
     found = fetch(root, "served", said["version"], tmp_path / "fetched")
     assert (found.model / "model.safetensors").read_bytes() == (weights / "model.safetensors").read_bytes()
     wire.cut()

@@ -11,7 +11,7 @@ from gen.train.events import EventLog
 from pipelines import cli, tracking
 from pipelines.layout import Layout
 from pipelines.lifeline import BusyError, held, sole_writer
-from pipelines.tracking import Mirror
+from pipelines.tracking.mirror import Mirror
 from pipelines.tracking.provenance import Description
 from pipelines.tracking.runs import in_use, local
 
@@ -20,8 +20,8 @@ from pipelines.tracking.runs import in_use, local
 def database(tmp_path_factory):
     """One embedded database for all tests here: making it takes seconds."""
     root = tmp_path_factory.mktemp("mlflow of runs")
-    tracking.client(root)
-    return tracking.tracking_uri(root)
+    tracking.server.client(root)
+    return tracking.server.tracking_uri(root)
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_runs_whose_process_is_gone_are_closed(layout, capsys):
     lines = gen(layout, capsys, "runs", "reap").out.splitlines()
     assert "broken-2: closed as KILLED: its process is gone; killed, 0 events unsent" in lines
     assert said() == {}
-    client = tracking.client(layout.root)
+    client = tracking.server.client(layout.root)
     assert [client.get_run(run_id).info.status for run_id in (ended, broken)] == ["FINISHED", "KILLED"]
 
 

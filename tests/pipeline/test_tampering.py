@@ -58,7 +58,7 @@ def project(module_root):
         for seed in (0, 1):
             weights = store(module_root / f"weights-{seed}", seed=seed)
             asked = {"run_dir": run_dir, "model_dir": weights, "name": NAME, "metrics": {"nll": -1.0}}
-            version = tracking.register(module_root, **asked)["version"]
+            version = tracking.registry.register(module_root, **asked)["version"]
             shutil.copytree(artifacts_of(module_root, NAME, version), module_root / "kept" / version)
     return module_root
 
@@ -85,7 +85,7 @@ class Shop:
         (self.files / name).write_text(yaml.safe_dump(content))
 
     def tag(self, value):
-        tracking.client(self.root).set_model_version_tag(NAME, "1", "gen.seal", value)
+        tracking.server.client(self.root).set_model_version_tag(NAME, "1", "gen.seal", value)
 
 
 class _Bite:
@@ -99,7 +99,7 @@ class _Bite:
 @pytest.fixture
 def shop(project, root, tmp_path):
     shop = Shop(project, artifacts_of(project, NAME), tmp_path / "canary")
-    seal = tracking.client(project).get_model_version(NAME, "1").tags["gen.seal"]
+    seal = tracking.server.client(project).get_model_version(NAME, "1").tags["gen.seal"]
     yield shop
     shutil.rmtree(shop.files, ignore_errors=True)
     shutil.copytree(project / "kept" / "1", shop.files)
@@ -212,7 +212,7 @@ def another_tag(shop):
 
 
 def no_tag(shop):
-    tracking.client(shop.root).delete_model_version_tag(NAME, "1", "gen.seal")
+    tracking.server.client(shop.root).delete_model_version_tag(NAME, "1", "gen.seal")
 
 
 def a_seal_that_names_a_file_elsewhere(shop):

@@ -20,7 +20,9 @@ from gen.train.events import read, series
 from pipelines import cli, tracking
 from pipelines.layout import Layout
 from pipelines.lifeline import BusyError
-from pipelines.tracking import Mirror, Tracker, TrackingError
+from pipelines.tracking.mirror import Mirror
+from pipelines.tracking.server import TrackingError
+from pipelines.tracking.tracker import Tracker
 from tests.pipeline.tracked import describe, mirrored, until, write_events
 
 STEPS = 4
@@ -57,11 +59,11 @@ def assert_complete(root, run_dir):
 
 
 def test_the_embedded_database_is_absolute_complete_and_in_wal_mode(root, monkeypatch):
-    uri = tracking.tracking_uri(root)
+    uri = tracking.server.tracking_uri(root)
     assert uri == f"sqlite:///{root}/mlflow/mlflow.db"
     monkeypatch.chdir(root)
-    assert tracking.tracking_uri(Path()) == uri
-    client = tracking.client(root)
+    assert tracking.server.tracking_uri(Path()) == uri
+    client = tracking.server.client(root)
     with sqlite3.connect(root / "mlflow" / "mlflow.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -72,7 +74,7 @@ def test_the_embedded_database_is_absolute_complete_and_in_wal_mode(root, monkey
 def test_the_environment_is_quiet_and_safe(root, monkeypatch):
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
-    tracking.client(root)
+    tracking.server.client(root)
     assert "MLFLOW_RUN_ID" not in os.environ
     assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
@@ -88,7 +90,7 @@ def test_the_file_store_is_refused_before_anything_starts(root, run_dir, monkeyp
 def test_a_server_needs_no_second_one(root, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://tracking.example.org")
     with pytest.raises(RecipeError, match="its own pages"):
-        tracking.server_command(root, port=5000)
+        tracking.server.server_command(root, port=5000)
 
 
 def test_passwords_are_not_written_down(root, run_dir, monkeypatch):
@@ -101,7 +103,7 @@ def test_passwords_are_not_written_down(root, run_dir, monkeypatch):
 
 
 def test_importing_does_not_import_mlflow():
-    code = "import sys, pipelines.tracking; sys.exit('mlflow' in sys.modules)"
+    code = "import sys, pipelines.tracking.registry, pipelines.tracking.sweeps; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -147,19 +149,19 @@ def test_a_resumed_training_goes_on_in_the_same_run_and_nothing_is_sent_twice(ro
 
 def test_a_run_created_just_before_a_crash_is_found_again(root, run_dir):
     write_events(run_dir, 0, 1, end=True)
-    tracking.sync(root, run_dir)
+    tracking.tracker.sync(root, run_dir)
     _, before = mirrored(root, run_dir)
     rewind(run_dir, run_id="", described=False, offset=0)
-    tracking.sync(root, run_dir)
+    tracking.tracker.sync(root, run_dir)
     assert assert_complete(root, run_dir)[1].info.run_id == before.info.run_id
 
 
 def test_a_run_deleted_on_the_server_is_sent_again(root, run_dir):
     write_events(run_dir, 0, 1, end=True)
-    tracking.sync(root, run_dir)
+    tracking.tracker.sync(root, run_dir)
     client, before = mirrored(root, run_dir)
     client.delete_run(before.info.run_id)
-    tracking.sync(root, run_dir)
+    tracking.tracker.sync(root, run_dir)
     assert assert_complete(root, run_dir)[1].info.run_id != before.info.run_id
 
 
@@ -174,8 +176,8 @@ def test_a_run_ends_as_it_is_told(root, run_dir, status):
 @pytest.mark.parametrize(("end", "status"), [(True, "FINISHED"), (False, "KILLED")])
 def test_sync_closes_a_run_whose_process_died(root, run_dir, end, status):
     write_events(run_dir, 0, 1, end=end)
-    assert tracking.sync(root, run_dir) == 4 + end
-    assert tracking.sync(root, run_dir) == 0
+    assert tracking.tracker.sync(root, run_dir) == 4 + end
+    assert tracking.tracker.sync(root, run_dir) == 0
     assert assert_complete(root, run_dir)[1].info.status == status
 
 
@@ -186,7 +188,7 @@ def test_the_block_around_training_decides_how_the_run_ends(root, run_dir, error
     recipe = Recipe(name="f", model="linear/factor", dataset="d", space="dequantized", training=Training(images=9))
 
     def train():
-        with tracking.track_training(Layout(root), run_dir, recipe, data="d" * 64, code="c" * 64):
+        with tracking.tracker.track_training(Layout(root), run_dir, recipe, data="d" * 64, code="c" * 64):
             write_events(run_dir, 0, 1)
             if error is not None:
                 raise error
@@ -240,12 +242,12 @@ def test_one_sender_at_a_time(root, run_dir):
     tracker = Tracker(root, run_dir, describe(run_dir))
     until((run_dir / "tracking.json").exists)
     with pytest.raises(BusyError, match="another process"):
-        tracking.sync(root, run_dir)
+        tracking.tracker.sync(root, run_dir)
     assert tracker.finish("FINISHED", deadline=60)
 
 
 def test_syncing_everything_passes_over_a_run_that_is_training(root, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri(root))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.server.tracking_uri(root))
     busy, left = tmp_path / "runs" / "busy", tmp_path / "runs" / "left"
     for run_dir in (busy, left):
         write_events(run_dir, 0, 1)
@@ -261,9 +263,9 @@ def test_a_torn_line_is_sent_when_it_is_whole(root, run_dir):
     log = run_dir / "events.jsonl"
     content = log.read_bytes()
     log.write_bytes(content[:-20])
-    tracking.sync(root, run_dir)
+    tracking.tracker.sync(root, run_dir)
     log.write_bytes(content)
-    assert tracking.sync(root, run_dir) == 1
+    assert tracking.tracker.sync(root, run_dir) == 1
     assert_complete(root, run_dir)
 
 
@@ -278,20 +280,20 @@ def test_the_load_of_the_machine_is_logged_on_the_clock_of_training(root, run_di
 
 
 def test_provenance(tmp_path, monkeypatch):
-    assert "git.commit" not in tracking.provenance(tmp_path)
+    assert "git.commit" not in tracking.provenance.provenance(tmp_path)
     monkeypatch.setenv("DVC_STAGE", "train@x")
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\n")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=b"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *words], check=True)
-    tags = tracking.provenance(tmp_path)
+    tags = tracking.provenance.provenance(tmp_path)
     assert len(tags["git.commit"]) == 40
     assert tags["git.dirty"] == "false"
     assert tags["dvc.lock"] == sha256(tmp_path / "dvc.lock")
     assert tags["dvc.stage"] == "train@x"
     assert tags["version.torch"] == torch.__version__
     (tmp_path / "dvc.lock").write_text("changed")
-    assert tracking.provenance(tmp_path)["git.dirty"] == "true"
+    assert tracking.provenance.provenance(tmp_path)["git.dirty"] == "true"
 
 
 def test_an_evaluation_belongs_to_the_run_of_its_training(root, run_dir, tmp_path):
@@ -301,7 +303,7 @@ def test_an_evaluation_belongs_to_the_run_of_its_training(root, run_dir, tmp_pat
     card.write_text("# A model\n")
     for fid in (9.0, 5.0):
         metrics = {"fid": fid, "kid": float("nan")}
-        assert tracking.log_evaluation(root, run_dir, metrics, {"samples": picture}, card) is None
+        assert tracking.tracker.log_evaluation(root, run_dir, metrics, {"samples": picture}, card) is None
     client, run = mirrored(root, run_dir)
     assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "eval/fid")] == [(200, 9), (200, 5)]
     assert run.data.metrics["eval/fid"] == 5
@@ -321,9 +323,9 @@ def test_a_server_that_was_never_there_is_told_by_sync(root, run_dir, wire):
     assert not tracker.finish("FINISHED", deadline=30)
     assert "Connection refused" in tracker.problem
     with pytest.raises(TrackingError, match="Nothing is lost"):
-        tracking.sync(root, run_dir)
+        tracking.tracker.sync(root, run_dir)
     wire.connect()
-    assert tracking.sync(root, run_dir) == len(read(run_dir / "events.jsonl")[0])
+    assert tracking.tracker.sync(root, run_dir) == len(read(run_dir / "events.jsonl")[0])
     _, run = assert_complete(root, run_dir)
     assert run.info.status == "FINISHED"
     assert run.data.params["training.batch"] == "64"
@@ -345,7 +347,7 @@ def test_a_server_that_goes_away_and_comes_back_is_told_everything(root, run_dir
     write_events(run_dir, 4, 6, end=True)
     assert not tracker.finish("FINISHED", deadline=30)
     wire.connect()
-    tracking.sync(root, run_dir)
+    tracking.tracker.sync(root, run_dir)
     _, run = assert_complete(root, run_dir)
     assert run.info.status == "FINISHED"
     wire.cut()
@@ -361,9 +363,9 @@ def sent(run_dir):
 def test_an_evaluation_waits_for_the_server(root, run_dir, wire, tmp_path):
     write_events(run_dir, 0, 1, end=True)
     (tmp_path / "card.md").write_text("card")
-    assert "Nothing is lost" in tracking.log_evaluation(root, run_dir, {"fid": 5.0}, {}, tmp_path / "card.md")
+    assert "Nothing is lost" in tracking.tracker.log_evaluation(root, run_dir, {"fid": 5.0}, {}, tmp_path / "card.md")
     wire.connect()
-    tracking.sync(root, run_dir)
+    tracking.tracker.sync(root, run_dir)
     assert mirrored(root, run_dir)[1].data.metrics["eval/fid"] == 5.0
     wire.cut()
 
@@ -372,8 +374,8 @@ def test_an_evaluation_waits_for_the_server(root, run_dir, wire, tmp_path):
 def test_another_server_is_told_from_the_beginning(root, run_dir, wire, monkeypatch):
     write_events(run_dir, 0, 2, end=True)
     wire.connect()
-    total = tracking.sync(root, run_dir)
+    total = tracking.tracker.sync(root, run_dir)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert tracking.sync(root, run_dir) == total
+    assert tracking.tracker.sync(root, run_dir) == total
     assert len(json.loads((run_dir / "tracking.json").read_text())["servers"]) == 2
     wire.cut()

@@ -13,7 +13,7 @@ from gen.registry import build
 from gen.store import save_model
 from gen.train.events import EventLog
 from pipelines import tracking
-from pipelines.tracking import Dataset, Description
+from pipelines.tracking.provenance import Dataset, Description
 
 SHAPE = (1, 6, 5)
 
@@ -55,7 +55,7 @@ def until(condition, seconds=60.0):
 
 def mirrored(root, run_dir):
     """The only MLflow run of a run directory, and a client."""
-    client = tracking.client(root)
+    client = tracking.server.client(root)
     (server,) = json.loads((run_dir / "tracking.json").read_text())["servers"].values()
     found = client.search_runs(
         [e.experiment_id for e in client.search_experiments()], f"tags.`gen.token` = '{server['token']}'"
@@ -77,7 +77,7 @@ def store(directory, *, seed=0, name="factor", space="dequantized", shape=SHAPE,
 
 def artifacts_of(root, name, version="1"):
     """Where the embedded store keeps the files of a version."""
-    found = tracking.client(root).get_model_version(name, version)
+    found = tracking.server.client(root).get_model_version(name, version)
     return root / "mlflow" / "artifacts" / "models" / found.source.removeprefix("models:/") / "artifacts"
 
 

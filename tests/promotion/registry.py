@@ -8,7 +8,7 @@ from typing import Any
 
 from gen.files import digest
 from pipelines.promotion.verdicts import Verdict
-from pipelines.tracking import client
+from pipelines.tracking.server import client
 from pipelines.tracking.shelf import Shelf, Version
 
 BAR = 0.5

@@ -17,7 +17,7 @@ from pipelines.promotion.desk import desk
 from pipelines.promotion.history import verify
 from pipelines.promotion.journal import TAG, log_path
 from pipelines.promotion.moves import nominate, promote, rollback
-from pipelines.tracking import client
+from pipelines.tracking.server import client
 from pipelines.tracking.shelf import Shelf
 from tests.promotion.registry import add_model, add_version, cheap_gate
 

@@ -26,9 +26,9 @@ from pipelines.params import Params, load
 from pipelines.promotion import gate
 from pipelines.promotion.moves import nominate, promote
 from pipelines.promotion.verdicts import Verdict, table
-from pipelines.tracking import TrackingError, client
 from pipelines.tracking.registry import signature
 from pipelines.tracking.sealed import MODEL, Fetched
+from pipelines.tracking.server import TrackingError, client
 from pipelines.tracking.shelf import Shelf, Version
 from tests.promotion.registry import add_version
 from tests.toys import TOY_HYPER, toy_spec

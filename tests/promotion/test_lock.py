@@ -19,7 +19,7 @@ from pipelines.promotion.history import verify
 from pipelines.promotion.journal import log_path
 from pipelines.promotion.lock import RESERVED, only_mover
 from pipelines.promotion.moves import promote
-from pipelines.tracking import server_command
+from pipelines.tracking.server import server_command
 from pipelines.tracking.shelf import Shelf
 from tests.project import wait_for
 from tests.promotion.registry import Killed, add_model, add_version, cheap_gate

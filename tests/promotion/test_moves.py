@@ -17,7 +17,7 @@ from pipelines.promotion.history import told, verify
 from pipelines.promotion.journal import log_path
 from pipelines.promotion.moves import ATTEMPTS, LONGEST_WHY, nominate, promote, rehearse, rollback
 from pipelines.promotion.verdicts import Verdict
-from pipelines.tracking import client
+from pipelines.tracking.server import client
 from pipelines.tracking.shelf import Shelf, Version
 from tests.promotion.registry import BAR, Killed, MortalShelf, add_version, cheap_gate
 

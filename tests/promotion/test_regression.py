@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import gen.vision  # noqa: F401  # torchmetrics needs torchvision
 from gen.errors import GenError
 from gen.evaluate.bench import Bench
 from gen.evaluate.codes import decode_all, encode_all, mean_squared_error

@@ -15,9 +15,10 @@ from pipelines import tracking
 from pipelines.layout import Layout
 from pipelines.lifeline import sole_writer
 from pipelines.sweeping.trial import Trial
-from pipelines.tracking import Mirror, SweepTracker, track_sweep
+from pipelines.tracking.mirror import Mirror
 from pipelines.tracking.reaping import reap
 from pipelines.tracking.record import standing
+from pipelines.tracking.sweeps import SweepTracker, track_sweep
 
 RECIPE = Recipe(name="f", model="linear/factor", dataset="d", space="dequantized", training=Training(images=900))
 FACTS = {"recipe": "f", "space": {"hyper.latents": {"choice": [1, 2, 3]}}, "seed": 0}
@@ -28,8 +29,8 @@ MADE = {"recipe": RECIPE, "facts": FACTS, "data": "d" * 64, "code": "c" * 64}
 def database(tmp_path_factory):
     """One embedded database for all tests here: making it takes seconds."""
     root = tmp_path_factory.mktemp("mlflow of sweeps")
-    tracking.client(root)
-    return tracking.tracking_uri(root)
+    tracking.server.client(root)
+    return tracking.server.tracking_uri(root)
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def abandon(tracker):
 
 def told(layout, directory):
     """The MLflow runs of a sweep: its own, and those of its trials by number."""
-    client, uri = tracking.client(layout.root), tracking.tracking_uri(layout.root)
+    client, uri = tracking.server.client(layout.root), tracking.server.tracking_uri(layout.root)
     parent = client.get_run(standing(directory, uri).run_id)
     below = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     trials = {int(run.data.tags["gen.trial"]): run for run in below}
@@ -209,8 +210,8 @@ def test_a_server_that_is_away_for_the_whole_sweep_is_told_later(layout, directo
         assert not tracker.finish("FINISHED")
         assert "nobody there" in tracker.problem
     for run_dir in (directory / "trials" / "0000", directory, directory / "trials" / "0001"):  # in any order
-        tracking.sync(layout.root, run_dir)
-        assert standing(run_dir, tracking.tracking_uri(layout.root)).complete
+        tracking.tracker.sync(layout.root, run_dir)
+        assert standing(run_dir, tracking.server.tracking_uri(layout.root)).complete
     client, parent, trials = told(layout, directory)
     assert {number: run.data.tags["gen.outcome"] for number, run in trials.items()} == {0: "pruned", 1: "finished"}
     assert parent.info.status == "FINISHED"
@@ -239,7 +240,7 @@ def test_one_trial_that_cannot_be_sent_does_not_hold_up_the_others(layout, direc
         assert not tracker.finish("FINISHED")
     _, parent, trials = told(layout, directory)
     assert {run.info.status for number, run in trials.items() if number} == {parent.info.status} == {"FINISHED"}
-    tracking.sync(layout.root, directory / "trials" / "0000")
+    tracking.tracker.sync(layout.root, directory / "trials" / "0000")
     assert told(layout, directory)[2][0].info.status == "FINISHED"
 
 
@@ -316,7 +317,7 @@ def test_a_run_of_another_project_of_this_machine_is_left_to_it(layout, director
 def test_a_living_run_gives_a_sign_of_life_now_and_then(layout, directory, monkeypatch):
     beats = []
     directory.mkdir(parents=True)
-    described = tracking.Description(experiment="d", run_name="f")
+    described = tracking.provenance.Description(experiment="d", run_name="f")
     with Mirror(layout.root, directory, described) as mirror:
         mirror.send()
         with monkeypatch.context() as patch:
@@ -327,7 +328,7 @@ def test_a_living_run_gives_a_sign_of_life_now_and_then(layout, directory, monke
             mirror.send()
             assert beats == ["process.heartbeat"]
         mirror.send("FINISHED")
-    run = tracking.client(layout.root).get_run(mirror.run_id)
+    run = tracking.server.client(layout.root).get_run(mirror.run_id)
     assert json.loads((directory / "tracking.json").read_text())["status"] == run.info.status == "FINISHED"
     assert run.data.tags["process.pid"] == str(os.getpid())
     assert "process.heartbeat" in run.data.tags
