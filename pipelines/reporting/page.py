@@ -59,7 +59,12 @@ def page(entries: Sequence[Entry], rows: Sequence[Row], references: Sequence[Row
 
 
 def render(template: str, **facts: Any) -> str:
-    """A page from a template of ours: styles and pictures are inline, nothing is fetched."""
+    """A page from a template of ours: styles and pictures are inline, nothing is fetched.
+
+    Args:
+        template: its file.
+        facts: what it shows; ``style`` if it is not the report's.
+    """
     environment = Environment(
         loader=PackageLoader("pipelines"),
         autoescape=True,
@@ -69,8 +74,12 @@ def render(template: str, **facts: Any) -> str:
     )
     environment.filters |= {"prose": _prose, "sentence": sentence, "formula": _formula}
     environment.tests |= {"formula": is_formula}
-    style = Markup(files("pipelines").joinpath("templates/report.css").read_text())
-    return environment.get_template(template).render(style=style, **facts)
+    return environment.get_template(template).render({"style": inline("report.css"), **facts})
+
+
+def inline(name: str) -> Markup:
+    """A style or script of the templates, to stand in a page."""
+    return Markup(files("pipelines").joinpath(f"templates/{name}").read_text())
 
 
 def caveat(entries: Sequence[Entry]) -> str:

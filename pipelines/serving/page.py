@@ -5,28 +5,20 @@ from __future__ import annotations
 import inspect
 import json
 import secrets
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gen.errors import RecipeError
 from gen.registry import entry
 from gen.serve.schema import TASKS
+from pipelines.reporting.page import inline, render
 from pipelines.serving.sources import Hosted
 
 
 def page(hosted: Hosted) -> tuple[str, str]:
     """The page, and the policy under which a browser may run it: its own script, and nothing else."""
     nonce = secrets.token_urlsafe(16)
-    environment = Environment(
-        loader=PackageLoader("pipelines"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     model, tasks = hosted.answerer.model, hosted.answerer.tasks
     channels, height, width = model.spec.shape
     facts = {
@@ -35,10 +27,11 @@ def page(hosted: Hosted) -> tuple[str, str]:
         "shape": [height, width, channels],
         "classes": model.spec.num_classes if model.conditional else 0,
     }
-    content = environment.get_template("serving.html.j2").render(
+    content = render(
+        "serving.html.j2",
         nonce=nonce,
-        style=Markup("".join(_template(name) for name in ("report.css", "serving.css"))),
-        script=Markup(_template("serving.js")),
+        style=inline("report.css") + inline("serving.css"),
+        script=inline("serving.js"),
         facts=Markup(json.dumps(facts).replace("<", "\\u003c")),
         hosted=hosted,
         title=_title(hosted.meta),
@@ -51,10 +44,6 @@ def page(hosted: Hosted) -> tuple[str, str]:
         "connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return content, policy
-
-
-def _template(name: str) -> str:
-    return files("pipelines").joinpath(f"templates/{name}").read_text()
 
 
 def _title(meta: Any) -> tuple[str, str]:

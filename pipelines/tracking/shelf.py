@@ -7,14 +7,12 @@ everything else that goes wrong is a :class:`TrackingError`. There is no logic o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gen.errors import GenError
-from pipelines.tracking.server import TrackingError, client, reason, shown, tracking_uri
+from pipelines.tracking.server import answering, client, tracking_uri
 
 PAGE = 1000  # versions in one answer
 
@@ -70,7 +68,7 @@ class Shelf:
 
     def __init__(self, root: Path) -> None:
         self.root, self.uri = root, tracking_uri(root)
-        with self._speaking():
+        with answering(self.uri):
             self._client: Any = client(root)
 
     @property
@@ -93,7 +91,7 @@ class Shelf:
     def versions(self, name: str) -> list[Version]:
         """All versions, oldest first."""
         found, token = [], None
-        with self._speaking():
+        with answering(self.uri):
             while True:
                 page = self._client.search_model_versions(f"name = '{name}'", max_results=PAGE, page_token=token)
                 found += [_version(each) for each in page]
@@ -104,7 +102,7 @@ class Shelf:
 
     def create(self, name: str, tags: Mapping[str, str]) -> bool:
         """Make a registered model with these tags, unless there is one of that name: one step, one winner."""
-        with self._speaking():
+        with answering(self.uri):
             try:
                 self._client.create_registered_model(name, dict(tags))
             except Exception as error:
@@ -119,7 +117,7 @@ class Shelf:
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point an alias at a version."""
-        with self._speaking():
+        with answering(self.uri):
             self._client.set_registered_model_alias(name, alias, version)
 
     def delete_alias(self, name: str, alias: str) -> None:
@@ -128,40 +126,28 @@ class Shelf:
 
     def set_tag(self, name: str, key: str, value: str) -> None:
         """Set a tag of a registered model. 5,000 characters are what every database keeps."""
-        with self._speaking():
+        with answering(self.uri):
             self._client.set_registered_model_tag(name, key, value)
 
     def set_version_tag(self, name: str, version: str, key: str, value: str) -> None:
         """Set a tag of a version."""
-        with self._speaking():
+        with answering(self.uri):
             self._client.set_model_version_tag(name, version, key, value)
 
     def describe(self, name: str, version: str, description: str) -> None:
         """Set the description of a version, Markdown."""
-        with self._speaking():
+        with answering(self.uri):
             self._client.update_model_version(name, version, description)
 
     def _if_there(self, call: Callable[[], Any]) -> Any:
         """What a call returns; ``None`` where MLflow says that the thing does not exist."""
-        with self._speaking():
+        with answering(self.uri):
             try:
                 return call()
             except Exception as error:
                 if _code(error) != "RESOURCE_DOES_NOT_EXIST":
                     raise
                 return None
-
-    @contextmanager
-    def _speaking(self) -> Iterator[None]:
-        try:
-            yield
-        except GenError:
-            raise
-        except Exception as error:
-            raise TrackingError(
-                f"MLflow at {shown(self.uri)}: {reason(error)}. Start the server (or unset MLFLOW_TRACKING_URI to use "
-                "the embedded one) and run the same command again."
-            ) from error
 
 
 def _version(found: Any) -> Version:
