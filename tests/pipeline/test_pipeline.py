@@ -98,17 +98,17 @@ def test_a_changed_gate_reruns_the_evaluation_alone(project: Project) -> None:
 PROBE = """
 import json, os, sys
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-import mlflow, mlflow.pyfunc, pandas
+import mlflow, mlflow.pyfunc, numpy, pandas
 root = sys.argv[1]
 mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow/mlflow.db")
 model = mlflow.pyfunc.load_model("models:/vae-digits@candidate")
-images = model.predict(pandas.DataFrame({"count": [3]}), params={"seed": 1})
+(answer,) = model.predict(pandas.DataFrame({"count": [3]}), params={"seed": 1, "format": "array"})
 client = mlflow.MlflowClient()
 version = client.get_model_version_by_alias("vae-digits", "candidate")
 run = client.get_run(version.run_id)
 history = [(m.step, m.value) for m in client.get_metric_history(version.run_id, "train/kl")]
 print(json.dumps({
-    "shape": list(getattr(images, "shape", [len(images)])),
+    "shape": list(numpy.array(answer["images"]).shape),
     "status": run.info.status,
     "params": run.data.params,
     "tags": run.data.tags,
