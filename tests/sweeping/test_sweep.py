@@ -138,6 +138,20 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(project_with: Make) -> Non
 
 
 @pytest.mark.slow
+def test_a_search_that_learns_and_a_rule_that_compares_with_the_median(project_with: Make) -> None:
+    project = project_with()
+    words = ("sweep", NAME, "--search", "optuna", "--scheduler", "median")
+    project.gen(*words, "--trials", "3")
+    first = compared(project)
+    project.gen(*words, "--trials", "5", "--resume")
+    assert compared(project)[:3] == first, "what was is learnt from, not run again"
+    found = trials(project)
+    assert len({json.dumps(t["values"], sort_keys=True) for t in found}) == 5
+    assert {t["state"] for t in found} <= {"finished", "pruned"}
+    assert statuses(project) == {"FINISHED": 6}
+
+
+@pytest.mark.slow
 def test_trials_of_two_workers_share_the_cluster_and_none_waits_for_ever(project_with: Make) -> None:
     project = project_with()
     project.gen("sweep", NAME, "--trials", "3", "--workers-per-trial", "2")
