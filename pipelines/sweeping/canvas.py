@@ -97,10 +97,11 @@ def better(objective: Objective) -> str:
 
 
 def number(value: float) -> str:
-    """A value as short as it stays readable: ``0.0002``, ``6.21``, ``100k``, ``2e-07``."""
-    if abs(value) >= 10_000 and value == round(value, -2):
-        return f"{value / 1e6:.3g}M" if abs(value) >= 1e6 else f"{value / 1e3:.3g}k"
-    text = f"{value:.3g}"
+    """A value as short as it stays readable: ``0.0002``, ``6.214``, ``65.4k``, ``2.2M``, ``2e-07``."""
+    for size, suffix in ((1e6, "M"), (1e3, "k")):
+        if 0.9995 * size <= abs(value) < 999.5 * size:  # 999,999 is 1M
+            return f"{value / size:.3g}{suffix}"
+    text = f"{value:.4g}"
     mantissa, _, exponent = text.partition("e")
     return f"{mantissa}e{int(exponent)}" if exponent else text
 

@@ -125,8 +125,8 @@ def test_the_better_end_of_an_axis_is_up():
 def test_ticks_lie_within_their_axis():
     for dimension in SPACE:
         assert all(0 <= dimension.unit(value) <= 1 for value in ticks_of(dimension))
-    assert [number(value) for value in (0.0002, 6.2145, 100_000, 1_432_000, 2e-7, 12.0)] == [
-        "0.0002", "6.21", "100k", "1.43M", "2e-7", "12",
+    assert [number(value) for value in (0.0002, -108.153, 100_000, 999_999, 1_432_000, 2e-7, 12.0)] == [
+        "0.0002", "-108.2", "100k", "1M", "1.43M", "2e-7", "12",
     ]  # fmt: skip
 
 
