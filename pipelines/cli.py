@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gen import __version__
 from gen.errors import RecipeError
-from pipelines.command import Work
+from pipelines.command import Work, adder
 from pipelines.data.commands import add_data_commands
 from pipelines.layout import Layout
 from pipelines.promotion.commands import add_promotion_commands
@@ -54,11 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", type=Path, default=Path(), help="root of the project (default: here)")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, work: Work, summary: str, more: str = "") -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {more}")
-        added.set_defaults(work=work)
-        return added
-
+    command = adder(commands)
     add_data_commands(
         commands.add_parser(
             "data",

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from pipelines.command import AddCommand, Work
+from pipelines.command import AddCommand, adder
 from pipelines.layout import Layout
 
 if TYPE_CHECKING:
@@ -29,13 +29,7 @@ def add_runs_commands(command: AddCommand) -> None:
     parser = command("runs", lambda arguments, layout: parser.print_help(), "list, close and send runs")
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-
-    def below(name: str, work: Work, summary: str, more: str = "") -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {more}")
-        added.set_defaults(work=work)
-        added.add_argument("--json", action="store_true", help="print JSON")
-        return added
+    below = adder(parser.add_subparsers(title="commands", metavar="COMMAND"), json=True)
 
     listed = below("list", _list, "list the runs here", "With what MLflow believes of them, if it can be reached.")
     listed.add_argument(

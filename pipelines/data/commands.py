@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gen.errors import DataError, RecipeError
-from pipelines.command import Work
+from pipelines.command import adder
 from pipelines.data.tables import human_bytes, printable
 from pipelines.layout import Layout
 
@@ -25,13 +25,7 @@ def add_data_commands(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.set_defaults(work=lambda arguments, layout: parser.print_help())
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-
-    def command(name: str, work: Work, summary: str, more: str = "") -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {more}")
-        added.set_defaults(work=work)
-        added.add_argument("--json", action="store_true", help="print JSON")
-        return added
+    command = adder(parser.add_subparsers(title="commands", metavar="COMMAND"), json=True)
 
     sources = command("sources", _sources, "list the kinds of sources", "Or show one in full, with its options.")
     sources.add_argument("source", nargs="?", metavar="SOURCE")

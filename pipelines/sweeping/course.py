@@ -12,9 +12,8 @@ from pipelines.sweeping.ledger import Ledger
 from pipelines.sweeping.making import Making
 from pipelines.sweeping.search import Search
 from pipelines.sweeping.table import LiveTable
+from pipelines.sweeping.trial import OVER
 from pipelines.tracking.sweeps import SweepTracker
-
-OVER = ("finished", "pruned", "failed")
 
 
 class Course:

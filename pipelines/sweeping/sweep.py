@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from gen.data.manifest import manifest_digest, read_manifest
 from gen.data.spaces import DataSpec, Space
@@ -29,9 +29,10 @@ from pipelines.sweeping.making import Making
 from pipelines.sweeping.objective import Examination
 from pipelines.sweeping.population import Tidy, mutations
 from pipelines.sweeping.publish import Result, publish
-from pipelines.sweeping.search import make_search
+from pipelines.sweeping.search import SearchKind, make_search
 from pipelines.sweeping.spaces import Sweep, check_models, own_values
 from pipelines.sweeping.table import LiveTable
+from pipelines.sweeping.trial import OVER
 from pipelines.tracking.sweeps import track_sweep
 
 
@@ -57,7 +58,7 @@ class Options:
     workers: int = 1
     gpus: float = 0.0
     scheduler: Scheduler = "asha"
-    search: Literal["random", "grid", "optuna"] = "random"
+    search: SearchKind = "random"
     seed: int = 0
     seconds: float | None = None
     address: str | None = None
@@ -169,7 +170,7 @@ def _making(
 def _check_session(ledger: Ledger, options: Options) -> None:
     """There is something to start, or something to go on with, and which of the two was said."""
     if ledger.trials and not options.resume:
-        over = sum(trial.state in ("finished", "pruned", "failed") for trial in ledger.trials.values())
+        over = sum(trial.state in OVER for trial in ledger.trials.values())
         raise RecipeError(
             f"{ledger.directory}: this sweep was begun before: {over} of {len(ledger.trials)} trials are over. "
             "Go on with --resume (and more --trials to add some), or start another one with --seed."

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from gen.errors import StoreError
 
 State = Literal["waiting", "running", "finished", "pruned", "failed", "killed"]
+OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # for good; the others may go on in another session
 Value = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 
