@@ -238,6 +238,28 @@ class Encodes(Protocol):
 
 
 @runtime_checkable
+class Infers(Protocol):
+    """Holds a distribution over latent units for every image, and can say what each of them carries."""
+
+    def latent_units(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) -> the posterior's means, (B, K); each unit's share of KL(q || p) in nats, (B, K)."""
+        ...
+
+
+@runtime_checkable
+class Denoises(Protocol):
+    """Undoes a corruption that it was trained on."""
+
+    def corrupt(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> corrupted ones, from the default generator; values may leave the space."""
+        ...
+
+    def denoise(self, x: Tensor) -> Tensor:
+        """Corrupted images (B, C, H, W) -> clean ones."""
+        ...
+
+
+@runtime_checkable
 class Completes(Protocol):
     """Fills in masked pixels."""
 

@@ -287,7 +287,7 @@ def _rows(records: memoryview, firsts: NDArray[np.int64], size: int) -> Tensor:
 
 def _check_range(rows: NDArray[np.int64], count: int) -> None:
     # Checked here because a negative row would wrap around and, on a GPU, one too large would kill the context.
-    if len(rows) and not 0 <= rows.min() <= rows.max() < count:
+    if len(rows) and rows.view(np.uint64).max() >= count:  # seen as unsigned, a negative row is a huge one
         raise IndexError(f"rows from {rows.min()} to {rows.max()} of a split of {count} samples")
 
 

@@ -13,10 +13,11 @@ from gen.evaluate.grids import to_uint8
 from gen.evaluate.likelihood import log_likelihoods
 from gen.evaluate.samples import random_rows
 from gen.evaluate.seeds import fixed_seed
-from gen.model import Completes, Encodes, Pictures, Scores
+from gen.model import Completes, Encodes, Infers, Pictures, Scores
 
 PAIRS = 32
 PROBE_IMAGES = 5_000
+ACTIVE = 0.01  # variance of a unit's mean over images above which it is used (Burda et al. 2016, section 5.3)
 
 
 def likelihoods(model: Scores, bench: Bench) -> Measured:
@@ -58,6 +59,20 @@ def codes(model: Encodes, bench: Bench) -> Measured:
             scores |= bench.scores({name: found}, n_train=len(rows), n_real=len(of_test), dims=dims, split="test")
     shown = random_rows(len(rebuilt), PAIRS, seed=bench.seed)
     return scores, {"reconstructions": paired(bench.test_view[shown], rebuilt[shown])}
+
+
+@torch.no_grad()
+def latent_units(model: Infers, bench: Bench) -> Measured:
+    """``kl`` in nats per image, how many units carry it (``active_units``), and what each one carries, most first."""
+    with fixed_seed(bench.seed):
+        means, kl = (
+            torch.cat(parts).double().cpu()
+            for parts in zip(*map(model.latent_units, bench.test_x.split(bench.batch_size)), strict=True)
+        )
+    per_unit = kl.mean(0).sort(descending=True).values
+    values = {"active_units": float((means.var(0) > ACTIVE).sum()), "kl": float(per_unit.sum())}
+    facts = {"units": means.shape[1], "kl_per_unit": [round(nats, 4) for nats in per_unit.tolist()]}
+    return bench.scores(values, n_real=len(means), split="test", active_above=ACTIVE, **facts), {}
 
 
 @torch.no_grad()

@@ -22,12 +22,13 @@ from torch import Tensor
 
 from gen.errors import DataError, GenError, RecipeError, nearest
 from gen.evaluate.bench import Bench, Measured, Score
-from gen.evaluate.capabilities import codes, completions, likelihoods, own_pictures
+from gen.evaluate.capabilities import codes, completions, latent_units, likelihoods, own_pictures
+from gen.evaluate.denoising import denoising
 from gen.evaluate.fidelity import samples
 from gen.evaluate.judge import Judge
 from gen.evaluate.likelihood import estimators, log_probs
 from gen.files import finite
-from gen.model import Completes, Encodes, GenerativeModel, Pictures, Samples, Scores
+from gen.model import Completes, Denoises, Encodes, GenerativeModel, Infers, Pictures, Samples, Scores
 
 
 class Card(TypedDict):
@@ -49,6 +50,8 @@ _MEASURES: tuple[tuple[Any, Callable[[Any, Bench], Measured]], ...] = (
     (Scores, likelihoods),
     (Samples, samples),
     (Encodes, codes),
+    (Infers, latent_units),
+    (Denoises, denoising),
     (Completes, completions),
     (Pictures, own_pictures),
 )
@@ -78,8 +81,8 @@ def evaluate(
             the card then says how often the judge finds the class that was asked for.
 
     Returns:
-        The card, and pictures by name, uint8 (N, C, h, w): ``samples``; ``neighbours``, ``reconstructions`` and
-        ``completions`` as pairs (image, its counterpart); and whatever the model itself has to show.
+        The card, and pictures by name, uint8 (N, C, h, w): ``samples``; ``neighbours``, ``reconstructions``,
+        ``denoised`` and ``completions`` as pairs (image, its counterpart); and whatever the model itself has to show.
 
     Raises:
         DataError: a split is missing.

@@ -25,11 +25,15 @@ class Average:
         # Listed once: walking the modules at every step takes a good part of the time of averaging a small model.
         self._trailing: list[Tensor] = list(self.model.parameters())
         self._leading: list[Tensor] = list(model.parameters())
+        pairs = zip(self.model.modules(), model.modules(), strict=True)
+        self._with_buffers = [(mine, theirs) for mine, theirs in pairs if theirs._buffers]
 
     @torch.no_grad()
-    def update(self, model: GenerativeModel, *, drawn: int, images: int) -> None:
+    def update(self, *, drawn: int, images: int) -> None:
         """Follow the model after a step that drew ``drawn`` images and brought the clock to ``images``."""
         keep = 0.5 ** (drawn / max(min(self.half_life, images * RAMP), 1e-8))
         torch._foreach_lerp_(self._trailing, self._leading, 1.0 - keep)
-        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
-            mine.copy_(theirs)
+        for mine, theirs in self._with_buffers:
+            for name, buffer in theirs._buffers.items():
+                if buffer is not None:
+                    mine.get_buffer(name).copy_(buffer)

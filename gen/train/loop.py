@@ -213,7 +213,7 @@ class _Run:
         clock.images += drawn * training.batch
         self.sums.add(metrics)
         if self.average is not None:
-            self.average.update(self.model, drawn=drawn * training.batch, images=clock.images)
+            self.average.update(drawn=drawn * training.batch, images=clock.images)
 
         done = clock.images >= training.images
         reported = before // training.report * training.report  # the mark of the report before

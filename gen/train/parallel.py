@@ -76,7 +76,8 @@ class Parallel:
             with nullcontext() if last else reducer.no_sync():
                 reducer(loss).backward(inputs=self.groups[group])
         else:
-            loss.backward(inputs=self.groups[group])
+            # One group is all there is to a model, so nothing else can move: the graph need not be searched for it.
+            loss.backward(inputs=self.groups[group] if len(self.groups) > 1 else None)
 
     @torch.no_grad()
     def mean_over_slices(self, tensors: Sequence[Sequence[Tensor]]) -> list[Tensor]:
