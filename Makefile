@@ -13,7 +13,7 @@ export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install tour test check bench ui clean
+.PHONY: help install tour test check bench docs ui clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -46,9 +46,13 @@ bench: $(READY)  ## measure what is claimed about speed
 	@set -e; for file in benchmarks/[a-z]*.py benchmarks/*/__main__.py; do \
 		module=$${file%.py}; module=$${module%/__main__}; echo "== $$module"; python -m "$$(echo $$module | tr / .)"; done
 
+docs: $(READY)  ## build the site: a page for every model, the guides, the studies
+	python -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo "the site: $(CURDIR)/docs/_build/html/index.html"
+
 ui: $(READY)  ## open MLflow's pages on runs and registered models
 	gen ui
 
 clean:  ## remove the environment and caches; data, models and reports stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist docs/_build *.egg-info
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

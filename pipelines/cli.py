@@ -25,6 +25,7 @@ the usual way:
   gen ui                       look at the runs, the sample grids and the registered models in MLflow
   gen train vae-digits         train one recipe of params.yaml; run it again to resume
   gen sample vae-digits        draw a grid of images from a trained model
+  gen study chains             a demonstration of the lecture on trained models, as figures
   gen sweep dcgan-digits       search for a better recipe; `gen adopt` puts it into params.yaml
   gen promote vae-digits       make a registered model the champion, if it passes its gate; `gen serve` serves it
 
@@ -90,6 +91,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("recipe", metavar="RECIPE")
     evaluate.add_argument("--json", action="store_true", help="print the scores as JSON")
+
+    study = command(
+        "study",
+        _study,
+        "run a demonstration of the lecture on trained models",
+        "Writes figures and numbers to studies/STUDY, which the report shows. Without a name, lists the studies.",
+    )
+    study.add_argument("study", nargs="?", metavar="STUDY", help="a name under `studies` in params.yaml")
+    study.add_argument("--json", action="store_true", help="print JSON")
 
     add_sweeping_commands(command)
     add_promotion_commands(command)
@@ -181,6 +191,24 @@ def _evaluate(arguments: argparse.Namespace, layout: Layout) -> int:
     else:
         print(_scores_table(values))
     return 0 if passed(arguments.recipe, layout) else GATE_FAILED
+
+
+def _study(arguments: argparse.Namespace, layout: Layout) -> None:
+    from pipelines.study import listing, outcome, study
+
+    if arguments.study:
+        study(arguments.study, layout)
+        found = outcome(arguments.study, layout)
+        print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else "\n".join(found["sentences"]))
+        print(layout.study(arguments.study), file=sys.stderr)
+        return
+    studies = listing(layout)
+    if arguments.json:
+        print(json.dumps(studies, indent=2, ensure_ascii=False))
+        return
+    for each in studies:
+        needs = f"  (to be trained: {', '.join(each['missing'])})" if each["missing"] else ""
+        print(f"{each['study']:14} {each['state']:14} {each['title']}: {each['question']}{needs}")
 
 
 def _scores_table(values: dict[str, float]) -> str:

@@ -7,6 +7,7 @@ runs/<recipe>-<hash>/       a run's own directory: record, checkpoints, locks (n
 models/<recipe>/            a trained model: weights/, events.jsonl, curves.csv, pictures/, train.json
 scores/<recipe>/            its evaluation: card.json, metrics.json, gate.json, pictures/
 registered/<recipe>.json    its version in the registry
+studies/<study>/            what a study found: study.json and its figures
 report/                     the report of everything
 runs/sweeps/<recipe>-<hash>/  a sweep's own directory: its ledger and its trials' runs
 sweeps/<recipe>/            what a sweep found: best.yaml, trials.csv, sweep.json, pictures/
@@ -61,6 +62,10 @@ class Layout:
     def registered(self, recipe: str) -> Path:
         """Its version in the registry."""
         return self.root / "registered" / f"{recipe}.json"
+
+    def study(self, name: str) -> Path:
+        """What a study found."""
+        return self.root / "studies" / name
 
     def report(self) -> Path:
         """The report."""

@@ -8,6 +8,7 @@ gates:       name -> bars a trained model must pass
 resources:   how to train: workers, threads, retries; never part of a result
 sweeps:      name -> what `gen sweep` varies in a recipe, and what it looks for (see pipelines.sweeping.spaces)
 promotion:   what a version must show before `gen promote` moves an alias (see pipelines.promotion.policy)
+studies:     name -> the recipes that a demonstration is of (see pipelines.roles)
 tour:        the recipes of `make tour`
 """
 
@@ -29,10 +30,22 @@ from pipelines.checking import Checker
 from pipelines.datasets import Dataset, parse_dataset
 from pipelines.promotion.policy import Promotion, parse_promotion
 from pipelines.recipes import parse_recipe
+from pipelines.roles import Cast, parse_cast
 from pipelines.sweeping.spaces import Sweep, parse_sweep
 
 T = TypeVar("T")
-SECTIONS = ("datasets", "judge", "recipes", "evaluation", "gates", "resources", "sweeps", "promotion", "tour")
+SECTIONS = (
+    "datasets",
+    "judge",
+    "recipes",
+    "evaluation",
+    "gates",
+    "resources",
+    "sweeps",
+    "promotion",
+    "studies",
+    "tour",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +130,7 @@ class Params:
     resources: Mapping[str, Resources] = field(default_factory=dict)
     sweeps: Mapping[str, Sweep] = field(default_factory=dict)
     promotion: Promotion = field(default_factory=Promotion)
+    studies: Mapping[str, Cast] = field(default_factory=dict)
     tour: Sequence[str] = ()
 
     def recipe(self, name: str) -> Recipe:
@@ -218,6 +232,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
         resources=resources,
         sweeps=each("sweeps", lambda name, value: parse_sweep(checker, name, value, recipes)),
         promotion=parse_promotion(checker, sections.get("promotion"), recipes),
+        studies=each("studies", lambda name, value: parse_cast(checker, name, value, recipes)),
         tour=tour,
     )
 

@@ -28,6 +28,7 @@ from pipelines.params import load
 from pipelines.reporting.entry import Entry, gather
 from pipelines.reporting.page import caveat, page
 from pipelines.reporting.sheet import sheet
+from pipelines.reporting.studies import Shown, file_of, gather_studies
 from pipelines.reporting.tables import COLUMNS, markdown, readme_table, references, to_row
 from pipelines.stage import explain
 
@@ -82,13 +83,16 @@ def refuse_leaks(entry: Entry) -> None:
                 )
 
 
-def write_report(destination: Path, entries: Sequence[Entry], facts: Mapping[str, Any]) -> None:
-    """Write ``report.html``, ``report.md``, ``report.json``, ``samples.png``; ``destination`` is replaced as a whole.
+def write_report(
+    destination: Path, entries: Sequence[Entry], facts: Mapping[str, Any], *, studies: Sequence[Shown] = ()
+) -> None:
+    """Write ``report.html``, ``report.md``, ``report.json`` and pictures; ``destination`` is replaced as a whole.
 
     Args:
         destination: a directory.
         entries: the models, in the order in which they are shown; at least one.
         facts: ``title``; ``published``, as in published.yaml; ``provenance``, for the foot of the page.
+        studies: shown after the models.
 
     Raises:
         ImplausibleError: see :func:`refuse_leaks`; nothing is written.
@@ -99,11 +103,17 @@ def write_report(destination: Path, entries: Sequence[Entry], facts: Mapping[str
     marks = references(rows)
     table = markdown([*rows, *marks], COLUMNS)
     with atomic_directory(destination) as staging:
-        write_json(staging / "report.json", {"title": facts["title"], "models": rows, "references": marks})
-        (staging / "report.md").write_text(f"# {facts['title']}\n\n{table}\n{caveat(entries)}\n", encoding="utf-8")
+        told = {"title": facts["title"], "models": rows, "references": marks, "studies": [s.as_row() for s in studies]}
+        write_json(staging / "report.json", told)
+        parts = [f"# {facts['title']}", f"{table}\n{caveat(entries)}", *(["## Studies"] if studies else [])]
+        text = "\n\n".join([*parts, *(study.markdown() for study in studies)])
+        (staging / "report.md").write_text(f"{text}\n", encoding="utf-8")
+        for study in studies:
+            for figure in study.figures:
+                write_bytes(staging / file_of(study, figure), figure.png)
         if picture := sheet(entries):
             (staging / "samples.png").write_bytes(picture)
-        (staging / "report.html").write_text(page(entries, rows, marks, facts), encoding="utf-8")
+        (staging / "report.html").write_text(page(entries, rows, marks, facts, studies), encoding="utf-8")
 
 
 def update_readme(readme: Path, report: Mapping[str, Any]) -> None:
@@ -150,7 +160,8 @@ def main() -> int:
             "published": yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8")),
             "provenance": {"Written by": f"gen {gen.__version__}"},
         }
-        write_report(destination, [gather(root, params.recipe(name).name) for name in recipes], facts)
+        entries = [gather(root, params.recipe(name).name) for name in recipes]
+        write_report(destination, entries, facts, studies=gather_studies(root, params.studies, recipes))
         print(destination / "report.html")
 
     return explain(work)

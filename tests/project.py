@@ -78,7 +78,7 @@ class Project:
     def set_params(self, **sections: Any) -> None:
         """Write params.yaml."""
         with (self.root / "params.yaml").open("w") as file:
-            YAML().dump(sections, file)
+            YAML().dump({"studies": {}, **sections}, file)  # dvc.yaml goes through them
 
     def params(self) -> dict[str, Any]:
         """What params.yaml holds."""

@@ -41,12 +41,12 @@ from gen.files import atomic_directory, check_seal, load_tensors, read_json, sav
 
 FEATURES = 64
 BATCH = 64
-SHIFT = 2  # pixels, each way
+SHIFT = 2  # pixels, each way; less where a side has fewer than 8
 _BINARY = Space.parse("binary_dynamic")
 
 
 class Judge(nn.Module):
-    """A classifier of 8-bit images of any size from 8 x 8.
+    """A classifier of 8-bit images of any size, down to a single pixel: a point of the plane is one with two channels.
 
     Attributes:
         facts: JSON-able record of how it was trained and how well it does; empty before training.
@@ -111,7 +111,7 @@ def train_judge(
     """Train a judge; the same seed, device and number of threads give the same weights.
 
     Args:
-        images: the train split, uint8 (N, C, H, W), H and W at least 8.
+        images: the train split, uint8 (N, C, H, W).
         labels: its classes, int64 (N,), from 0; ``None`` trains it to tell mirrored images.
         validation: held-out images and labels, for the accuracies in ``facts``.
         seed: of weights, order, binarisation and shifts.
@@ -153,10 +153,12 @@ def train_judge(
 
 
 def _shifted(images: Tensor) -> Tensor:
-    """Each image moved by up to ``SHIFT`` pixels up, down, left and right; black comes in at the edge."""
+    """Each image moved by up to ``SHIFT`` pixels up, down, left and right, a small one by no more than a quarter of it;
+    black comes in at the edge."""
     n, c, h, w = images.shape
-    padded = F.pad(images, (SHIFT,) * 4)
-    offsets = torch.randint(0, 2 * SHIFT + 1, (2, n, 1), device=images.device)
+    shift = min(SHIFT, h // 4, w // 4)
+    padded = F.pad(images, (shift,) * 4)
+    offsets = torch.randint(0, 2 * shift + 1, (2, n, 1), device=images.device)
     y, x = (torch.arange(size, device=images.device) + offset for size, offset in zip((h, w), offsets, strict=True))
     sample = torch.arange(n, device=images.device)[:, None, None, None]
     channel = torch.arange(c, device=images.device)[:, None, None]

@@ -1,9 +1,12 @@
 """Annealed importance sampling: log Z of an RBM, from both sides.
 
-A path of RBMs leads from the base-rate RBM (beta = 0: no weights, visible biases a, log Z known) to the RBM in question
-(beta = 1), whose hidden units are summed out at every beta:
+A path of RBMs leads from independent visible units (beta = 0: no weights, visible energy A(v), log Z known) to the RBM
+in question (beta = 1), whose hidden units are summed out at every beta:
 
-    log p*_beta(v) = (1 - beta) a.v + beta b.v + sum_j softplus(beta (c + W v)_j).                 [1, eq. 16]
+    log p*_beta(v) = - (1 - beta) A(v) - beta E_0(v) + sum_j softplus(beta a_j(v)).                [1, eq. 16]
+
+The path says nothing of the kind of the visible units: given h, they follow the geometric mean of their distributions
+at the two ends, which for bits and for reals is of the same kind again.
 
 Particles walk the path, a Gibbs step at every temperature, and collect w = prod_k p*_k(v_k) / p*_{k-1}(v_k). Forwards,
 from exact samples of the base, E[w] = Z / Z_0. Backwards, from samples of the RBM, E[w] = Z_0 / Z. By Jensen's
@@ -21,13 +24,15 @@ reverse side as far as its starting points are samples of the RBM.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen.inference.gibbs import Bipartite, sample_bits
+from gen.nets.boltzmann import Harmonium
+from gen.nets.units import Units, sample_bits
 
 
 class LogZ(NamedTuple):
@@ -50,11 +55,11 @@ class Bracket(NamedTuple):
 
 
 @torch.no_grad()
-def bracket(rbm: Bipartite, v: Tensor, temperatures: int) -> Bracket:
+def bracket(rbm: Harmonium, v: Tensor, temperatures: int) -> Bracket:
     """Estimate log Z from both sides with as many particles as there are samples.
 
     Args:
-        v: samples of the RBM, bits (N, D): the base rates are theirs, and the reverse particles start there.
+        v: samples of the RBM, (N, D): the base rates are theirs, and the reverse particles start there.
         temperatures: number of steps from the base-rate RBM to this one.
     """
     base = base_rates(rbm, v)
@@ -68,56 +73,55 @@ def linear_path(temperatures: int) -> list[float]:
 
 
 @torch.no_grad()
-def base_rates(rbm: Bipartite, v: Tensor) -> Tensor:
-    """Log-odds (D,) of each visible unit's mean, estimated from samples v, (N, D), by averaging p(v_i = 1 | h)."""
-    h = sample_bits(rbm.hidden_logits(v))
-    return torch.logit(torch.sigmoid(rbm.visible_logits(h)).mean(0), eps=1e-6)
+def base_rates(rbm: Harmonium, v: Tensor) -> Units:
+    """Independent visible units (D,) like those of samples v, (N, D), each taken as p(v | h) after a step to h."""
+    return rbm.visible(sample_bits(rbm.hidden_logits(v))).pooled()
 
 
-def forward(rbm: Bipartite, base: Tensor, betas: list[float], particles: int) -> LogZ:
+@torch.no_grad()
+def forward(rbm: Harmonium, base: Units, betas: list[float], particles: int) -> LogZ:
     """log Z from particles that start at the base-rate RBM.
 
     Args:
-        base: a, log-odds of the base rates, (D,).
+        base: its visible units, one row (D,).
         betas: the path, increasing from 0 to 1.
     """
-    log_w = anneal(rbm, base, sample_bits(base.expand(particles, -1)), betas)
-    value, error = log_mean_exp(log_w)
+    value, error = log_mean_exp(anneal(rbm, base, base.repeated(particles).sample(), betas))
     return LogZ(base_log_z(rbm, base) + value, error)
 
 
-def reverse(rbm: Bipartite, base: Tensor, betas: list[float], v: Tensor) -> LogZ:
+@torch.no_grad()
+def reverse(rbm: Harmonium, base: Units, betas: list[float], v: Tensor) -> LogZ:
     """log Z from particles that start at samples v of the RBM, (N, D), and walk the path of :func:`forward` back."""
     value, error = log_mean_exp(anneal(rbm, base, v, betas[::-1]))
     return LogZ(base_log_z(rbm, base) - value, error)
 
 
-def base_log_z(rbm: Bipartite, base: Tensor) -> Tensor:
-    """log Z_0 = H log 2 + sum_i log(1 + exp(a_i)), scalar."""
-    return len(rbm.c) * math.log(2) + F.softplus(base).sum()
+def base_log_z(rbm: Harmonium, base: Units) -> Tensor:
+    """log Z_0 of the base-rate RBM, whose H hidden units are fair coins, scalar."""
+    return len(rbm.c_0) * math.log(2) + base.log_z()
 
 
 @torch.no_grad()
-def anneal(rbm: Bipartite, base: Tensor, v: Tensor, betas: list[float]) -> Tensor:
+def anneal(rbm: Harmonium, base: Units, v: Tensor, betas: list[float]) -> Tensor:
     """Walk particles along a path of inverse temperatures.
 
     Args:
-        base: a, log-odds of the base rates, (D,).
-        v: samples of the RBM at betas[0], bits (N, D).
+        base: visible units of the base-rate RBM, one row (D,).
+        v: samples of the RBM at betas[0], (N, D).
         betas: inverse temperatures, in the order of the walk.
 
     Returns:
         log w of each particle, (N,).
     """
-    bias = rbm.b - base
+    alone = rbm.alone()
     log_w = v.new_zeros(len(v))
     logits = rbm.hidden_logits(v)
-    for k in range(1, len(betas)):
-        last, beta = betas[k - 1], betas[k]
-        log_w += (beta - last) * (v @ bias)
+    for last, beta in pairwise(betas):
+        log_w += (beta - last) * (base.energy(v) - alone.energy(v))
         log_w += (F.softplus(beta * logits) - F.softplus(last * logits)).sum(1)
         h = sample_bits(beta * logits)
-        v = sample_bits(beta * rbm.visible_logits(h) + (1 - beta) * base)
+        v = base.power(1 - beta).times(rbm.visible(h).power(beta)).sample()
         logits = rbm.hidden_logits(v)
     return log_w
 
@@ -129,12 +133,11 @@ def log_mean_exp(log_w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def exact_log_z(rbm: Bipartite) -> Tensor:
-    """log Z, scalar, by summing over all states of the smaller side: 2^20 states of 784 pixels take half a minute."""
-    W, b, c = (rbm.W, rbm.b, rbm.c) if rbm.W.shape[1] <= rbm.W.shape[0] else (rbm.W.t(), rbm.c, rbm.b)
-    units = torch.arange(len(b), device=b.device)
+def exact_log_z(rbm: Harmonium) -> Tensor:
+    """log Z, scalar, by summing over all states of the hidden units: 2^20 of them take half a minute at 784 pixels."""
+    units = torch.arange(len(rbm.c_0), device=rbm.c_0.device)
     sums = []
-    for states in torch.arange(2 ** len(b), device=b.device).split(2**13):
-        v = ((states[:, None] >> units) & 1).to(b.dtype)
-        sums.append(torch.logsumexp(v @ b + F.softplus(F.linear(v, W, c)).sum(1), 0))
+    for states in torch.arange(2 ** len(units), device=units.device).split(2**13):
+        h = ((states[:, None] >> units) & 1).to(rbm.c_0.dtype)
+        sums.append(torch.logsumexp(-rbm.hidden_free_energy(h), 0))
     return torch.logsumexp(torch.stack(sums), 0)

@@ -1,4 +1,4 @@
-"""Strided convolutions: the generator and the discriminator of Radford et al. [1], two halvings deep.
+"""Strided convolutions: the generator and the discriminator of Radford et al. [1], and an encoder and its decoder.
 
 The generator projects a code to a quarter of the image's height and width and doubles both twice by transposed
 convolutions; the discriminator is its mirror image. There is no pooling and no hidden dense layer. Kernels are 4 x 4
@@ -12,9 +12,11 @@ doubling costs 4 multiplications per output pixel and pair of channels, where up
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from gen.errors import RecipeError
@@ -78,6 +80,93 @@ def conv_discriminator(shape: tuple[int, int, int], *, width: int, norm: Norm | 
         nn.Flatten(start_dim=0),
     )
     return _initialize(net, _he if norm is None else _radford)
+
+
+def strided_encoder(
+    shape: tuple[int, int, int],
+    outputs: int,
+    *,
+    channels: Sequence[int],
+    activation: Callable[[], nn.Module] = nn.ReLU,
+) -> nn.Sequential:
+    """Images (B, C, H, W) -> (B, outputs): convolutions that halve height and width, then one linear map.
+
+    Args:
+        shape: (C, H, W) of an image.
+        outputs: numbers to put out.
+        channels: after each halving.
+        activation: builds one activation; called once per convolution.
+
+    Raises:
+        RecipeError: H or W cannot be halved so often.
+    """
+    rows, columns = _halved(shape, len(channels))
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise([shape[0], *channels]):
+        layers += [nn.Conv2d(fan_in, fan_out, kernel_size=4, stride=2, padding=1), activation()]
+    last = [shape[0], *channels][-1]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(last * rows * columns, outputs))
+
+
+def strided_decoder(
+    latents: int,
+    outputs: int,
+    shape: tuple[int, int, int],
+    *,
+    channels: Sequence[int],
+    activation: Callable[[], nn.Module] = nn.ReLU,
+) -> nn.Sequential:
+    """Codes (B, latents) -> (B, outputs, C, H, W): the mirror of :func:`strided_encoder`.
+
+    A last bias for every pixel, where a convolution has one for every channel, says what images look like on average.
+
+    Args:
+        latents: numbers in a code.
+        outputs: numbers for every value of the image.
+        shape: (C, H, W) of an image.
+        channels: of the encoder.
+        activation: builds one activation; called once per halving.
+
+    Raises:
+        RecipeError: H or W cannot be halved so often.
+    """
+    rows, columns = _halved(shape, len(channels))
+    widths = [*reversed(channels), outputs * shape[0]]
+    layers: list[nn.Module] = [
+        nn.Linear(latents, widths[0] * rows * columns),
+        nn.Unflatten(1, (widths[0], rows, columns)),
+    ]
+    for i, (fan_in, fan_out) in enumerate(pairwise(widths), start=1):
+        bias = i < len(channels)
+        layers += [activation(), nn.ConvTranspose2d(fan_in, fan_out, kernel_size=4, stride=2, padding=1, bias=bias)]
+    return nn.Sequential(*layers, nn.Unflatten(1, (outputs, shape[0])), PixelBias((outputs, *shape)))
+
+
+class PixelBias(nn.Module):
+    """Adds a number of its own to every value: (B, ...) -> same shape.
+
+    Args:
+        shape: without B.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(*shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See class."""
+        return x + self.bias
+
+
+def _halved(shape: tuple[int, int, int], times: int) -> tuple[int, int]:
+    """Height and width after so many halvings."""
+    _, height, width = shape
+    if height % 2**times or width % 2**times:
+        raise RecipeError(
+            f"data: images are {height} x {width}; {times} convolutions halve height and width {times} times, so both "
+            f"must be multiples of {2**times}. Give fewer channels in hyper.hidden, or pad or resize the images."
+        )
+    return height // 2**times, width // 2**times
 
 
 def _quarter(shape: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -29,6 +29,7 @@ from gen.sources.mixture import mixture
 from gen.sources.moving_digits import moving_digits
 from gen.sources.named import named
 from gen.sources.pairs import pairs
+from gen.sources.photos import photos
 from gen.sources.stacked_digits import stacked_digits
 from gen.sources.tars import TarSet, tars
 from gen.sources.torchvision import torchvision
@@ -44,6 +45,7 @@ SOURCES: Mapping[str, Callable[..., Collection | TarSet]] = {
         captioned,
         named,
         pairs,
+        photos,
         clips,
         tars,
         moving_digits,

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from pipelines.reporting import figures
 from pipelines.reporting.entry import Entry, is_formula
+from pipelines.reporting.studies import Shown, natural
 from pipelines.reporting.tables import COLUMNS, MARKS, Row, duration, fixed, nats, significant
 
 CAPTIONS = {
@@ -34,7 +35,13 @@ WORDS = {
 }
 
 
-def page(entries: Sequence[Entry], rows: Sequence[Row], references: Sequence[Row], facts: Mapping[str, Any]) -> str:
+def page(
+    entries: Sequence[Entry],
+    rows: Sequence[Row],
+    references: Sequence[Row],
+    facts: Mapping[str, Any],
+    studies: Sequence[Shown] = (),
+) -> str:
     """The HTML.
 
     Args:
@@ -42,6 +49,7 @@ def page(entries: Sequence[Entry], rows: Sequence[Row], references: Sequence[Row
         rows: of the table, one for each entry; see :func:`pipelines.reporting.tables.to_row`.
         references: rows at the foot of that table.
         facts: ``title`` and ``provenance``, the latter for the foot of the page.
+        studies: what is shown after the models.
     """
     return render(
         "report.html.j2",
@@ -54,6 +62,7 @@ def page(entries: Sequence[Entry], rows: Sequence[Row], references: Sequence[Row
         charts=_overview(rows),
         datasets=datasets(entries),
         models=[_model(entry, row) for entry, row in zip(entries, rows, strict=True)],
+        studies=studies,
         provenance=facts["provenance"],
     )
 
@@ -72,7 +81,7 @@ def render(template: str, **facts: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"prose": _prose, "sentence": sentence, "formula": _formula}
+    environment.filters |= {"prose": _prose, "sentence": sentence, "formula": _formula, "natural": natural}
     environment.tests |= {"formula": is_formula}
     return environment.get_template(template).render({"style": inline("report.css"), **facts})
 
@@ -283,5 +292,6 @@ def _prose(text: str) -> Markup:
 
 
 def sentence(text: str) -> str:
-    """Capital first letter, full stop last."""
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    """Capital first letter, and a full stop last unless it is a question."""
+    text = f"{text[:1].upper()}{text[1:].rstrip('.')}"
+    return text if text.endswith("?") else f"{text}."

@@ -1,12 +1,7 @@
-"""What the pictures of a sweep share: paper, ink, and the axis of the objective.
-
-Drawn by matplotlib without a display, the same bytes from the same trials. Colours are those of cividis, which reads
-the same to every eye, and two of Okabe and Ito's; whatever differs in colour differs in width or dash as well.
-"""
+"""What the pictures of a sweep share beyond the canvas of the studies: headings, and the axis of the objective."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,24 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from gen.files import write_bytes
+from gen.studies.canvas import FAINT, drawing
 from pipelines.reporting.figures import ticks
 from pipelines.sweeping.spaces import Objective
 
-INK, FAINT, RULE, PAPER = "#222222", "#7a7a7a", "#d9d9d9", "#ffffff"
-BLUE, ORANGE = "#0072B2", "#D55E00"
-DPI = 144
 PALEST = 0.88  # of cividis, whose yellow end is lost on paper
 WIDE = 4.0  # values further apart than this factor get a logarithmic axis
-RC = {
-    "font.size": 10.0,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": INK,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +98,9 @@ def figure(path: Path, width: float, height: float) -> Iterator[Any]:
         width: inches.
         height: inches.
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    content = io.BytesIO()
-    with matplotlib.rc_context(RC):
-        made = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER)
-        FigureCanvasAgg(made)  # no display, and none of pyplot's global state
-        yield made
-        made.savefig(content, format="png", metadata={"Software": None})
-    write_bytes(path, content.getvalue())
+    with drawing(width, height) as made:
+        yield made.figure
+    write_bytes(path, made.png)
 
 
 def heading(made: Any, title: str, text: str) -> None:

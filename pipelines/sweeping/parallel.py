@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from gen.studies.canvas import FAINT, INK, ORANGE, PAPER
 from pipelines.reporting.figures import log_ticks, ticks
-from pipelines.sweeping.canvas import FAINT, INK, ORANGE, PAPER, Scale, better, figure, heading, number
+from pipelines.sweeping.canvas import Scale, better, figure, heading, number
 from pipelines.sweeping.dimensions import Dimension, canonical
 from pipelines.sweeping.spaces import Objective
 from pipelines.sweeping.trial import Trial

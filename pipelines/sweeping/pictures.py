@@ -8,19 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.sweeping.canvas import (
-    BLUE,
-    FAINT,
-    INK,
-    ORANGE,
-    PAPER,
-    RULE,
-    Scale,
-    better,
-    figure,
-    heading,
-    number,
-)
+from gen.studies.canvas import BLUE, DASHES, FAINT, HUES, INK, PAPER, RULE
+from pipelines.sweeping.canvas import Scale, better, figure, heading, number
 from pipelines.sweeping.dimensions import Dimension
 from pipelines.sweeping.importance import FOLDS, REPEATS, Importance, importance
 from pipelines.sweeping.parallel import parallel, ticks_of, word
@@ -28,12 +17,9 @@ from pipelines.sweeping.spaces import Objective
 from pipelines.sweeping.trial import Trial
 
 ROW = 1.25  # inches of a dimension
-GREEN, PURPLE = "#009E73", "#CC79A7"
 GOLDEN = 0.618  # multiples of it, modulo 1, fall evenly
 SPREAD = 0.07  # of an axis: dots of one choice lie next to each other
 APART = 0.13  # of the height: two lines of text
-HUES = (BLUE, ORANGE, GREEN, PURPLE)
-DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 
 
 def draw(

@@ -23,7 +23,7 @@ from gen.evaluate.seeds import fixed_seed
 from gen.files import read_json
 from gen.model import GenerativeModel
 from gen.store import load_model
-from pipelines import tracking
+from pipelines import params, tracking
 from pipelines.layout import Layout
 from tests.pipeline.wires import Wire, free_port, service
 from tests.project import ROOT, Project, make_project
@@ -50,7 +50,8 @@ class Trained:
 
     def pixels(self, split: str) -> Tensor:
         """uint8 images of a split."""
-        return everything(self.layout.shards("digits"), split)[0]
+        dataset = params.load(self.layout.root / "params.yaml").recipe(self.name).dataset
+        return everything(self.layout.shards(dataset), split)[0]
 
     def images(self, split: str, *, seed: int = 0) -> Tensor:
         """The same in the model's space."""
@@ -60,17 +61,25 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def tour(digits_data: Collection, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with this project's own params.yaml, its shards and its judge."""
+    """A project with this project's own params.yaml and the shards of the digits."""
     project = make_project(tmp_path_factory.mktemp("tour") / "project", digits_data)
     shutil.copy2(ROOT / "params.yaml", project.root / "params.yaml")
-    project.run("python", "-m", "pipelines.judge", "digits")
     return project
 
 
 @pytest.fixture(scope="session")
 def trained(tour: Project) -> Callable[[str], Trained]:
+    recipes = params.load(tour.root / "params.yaml").recipes
+
+    @cache
+    def judge(dataset: str) -> None:
+        stages = ("judge",) if Layout(tour.root).shards(dataset).exists() else ("pull", "shard", "judge")
+        for stage in stages:
+            tour.run("python", "-m", f"pipelines.{stage}", dataset)
+
     @cache
     def train(name: str) -> Trained:
+        judge(recipes[name].dataset)
         tour.gen("train", name, "--workers", "0")
         tour.run("python", "-m", "pipelines.evaluate", name)
         return Trained(Layout(tour.root), name)

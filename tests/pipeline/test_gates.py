@@ -1,4 +1,4 @@
-"""Every recipe of the tour, trained on the real digits as it stands in params.yaml, against its gate and its theory."""
+"""Every recipe of params.yaml, trained on real data as it stands there, against its gate and its theory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 Train = Callable[[str], Trained]
 
 
-@pytest.mark.parametrize("name", params.load(ROOT / "params.yaml").tour)
+@pytest.mark.parametrize("name", params.load(ROOT / "params.yaml").recipes)
 def test_gate(trained: Train, name: str) -> None:
     gate = trained(name).gate
     assert gate, "a recipe without a bar could not fail"

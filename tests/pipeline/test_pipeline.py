@@ -24,6 +24,13 @@ SMALL = {
         "training": {"images": 10_000, "batch": 500},
     },
 }
+STUDIES = {
+    "posteriors": {
+        "of": {"vae": "vae-digits", "flow": "vae-digits", "ladder": "vae-digits"},
+        "reads": ["models/vae-digits/weights", *["data/shards/digits"] * 3],
+        "options": {"images": 20, "draws": 20},
+    }
+}
 DVC = [sys.executable, "-m", "dvc"]
 
 
@@ -38,6 +45,7 @@ def project(digits_data: Collection, tmp_path_factory: pytest.TempPathFactory) -
         evaluation={"samples": 200},
         gates={"vae-digits": {"nats": {"at_least": -1000.0}}, "factor-digits": {"nats": {"at_least": 1e9}}},
         resources={"default": {"workers": 0}, "vae-digits": {"workers": 2}},
+        studies=STUDIES,
         tour=list(SMALL),
     )
     project.run(*DVC, "repro", "report", timeout=600)
@@ -62,6 +70,10 @@ def test_results_are_where_the_layout_says(project: Project) -> None:
     page = (project.root / "report/all/report.html").read_text()
     assert "vae-digits" in page
     assert "factor-digits" in page
+    found = read_json(project.root / "studies/posteriors/study.json")
+    assert found["provenance"]["models"].keys() == {"vae-digits"}
+    assert all((project.root / "studies/posteriors" / f"{figure}.png").is_file() for figure in found["figures"])
+    assert all(sentence in page for sentence in found["sentences"])
 
 
 def test_again_at_once_nothing_runs(project: Project) -> None:
@@ -80,6 +92,22 @@ def test_touching_one_models_file_reruns_that_model_alone(project: Project) -> N
         chapter.write_text(original)
     assert would_run[0] == "train@vae-digits"
     assert not [stage for stage in would_run if "factor" in stage or "judge" in stage or "shard" in stage]
+
+
+def test_a_study_reruns_with_its_models_and_its_own_file(project: Project) -> None:
+    def would_run(touched: str) -> list[str]:
+        path = project.root / touched
+        original = path.read_text()
+        try:
+            path.write_text(original + "\n# touched\n")
+            return stages(project.run(*DVC, "repro", "study@posteriors", "--dry"))
+        finally:
+            path.write_text(original)
+
+    assert would_run("gen/studies/posteriors.py") == ["study@posteriors"]
+    assert would_run("gen/studies/bounds.py") == []
+    assert would_run("gen/models/variational/vae.py") == ["train@vae-digits"]  # what follows depends on its result
+    assert would_run("gen/models/linear/factor.py") == []
 
 
 def test_a_changed_gate_reruns_the_evaluation_alone(project: Project) -> None:

@@ -29,7 +29,9 @@ from pipelines.report import README_MARKERS, ImplausibleError, refuse_leaks, upd
 from pipelines.reporting import figures
 from pipelines.reporting.entry import Chapter, gather
 from pipelines.reporting.sheet import sheet
+from pipelines.reporting.studies import gather_studies
 from pipelines.reporting.tables import COLUMNS, duration, readme_table, significant
+from pipelines.roles import Cast
 
 NASTY = "<script>alert('x')</script> & \"quotes\" | `code`"
 FACTS = {
@@ -269,6 +271,63 @@ def test_writing_is_reproducible(full: Path, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in full.iterdir()}
     write_report(full, [gather(tmp_path, "toy-digits")], FACTS)
     assert {path.name: path.read_bytes() for path in full.iterdir()} == before
+
+
+# ---- studies -------------------------------------------------------------------------------------------------------
+
+
+def studied(root: Path, name: str, *recipes: str) -> Cast:
+    """What the study stage leaves, every text of it nasty."""
+    directory = Layout(root).study(name)
+    models = {recipe: {"dataset": NASTY, "space": "levels(4)", "weights": "0123456789abcdef"} for recipe in recipes}
+    found = {
+        "text": f"Title {NASTY}: what {NASTY} asks?\n\nAn idea.",
+        "sentences": [f"Found 1.5 {NASTY}.", "And 2.5."],
+        "figures": {"first": f"First {NASTY}", "second": "Second"},
+        "numbers": {"x": 1.5},
+        "of": dict.fromkeys("ab", recipes[0]),
+        "seed": 3,
+        "provenance": {"models": models, "judge": "abcdef12"},
+    }
+    write(directory / "study.json", found)
+    for figure in found["figures"]:
+        (directory / f"{figure}.png").write_bytes(png())
+    return Cast(study=name, of=dict(zip("abc", recipes, strict=False)), reads=())
+
+
+def test_studies_whose_recipes_are_reported_are_shown(tmp_path: Path) -> None:
+    everything(tmp_path)
+    train(tmp_path, "bare")
+    casts = {
+        "latents": studied(tmp_path, "latents", "toy-digits", "bare"),
+        "bounds": studied(tmp_path, "bounds", "other"),
+        "chains": Cast(study="chains", of={"rbm": "bare"}, reads=()),  # was not run
+    }
+    names = ["toy-digits", "bare"]
+    assert gather_studies(tmp_path, casts, names[:1]) == []
+    studies = gather_studies(tmp_path, casts, names)
+    assert [study.name for study in studies] == ["latents"]
+    write_report(tmp_path / "report", [gather(tmp_path, name) for name in names], FACTS, studies=studies)
+    test_page_fetches_nothing(tmp_path / "report")
+
+    reader = read(tmp_path / "report" / "report.html")
+    shown = " ".join(" ".join(reader.text).split())
+    for expected in (f"What {NASTY} asks?", "And 2.5.", "0123456789ab", "abcdef12", "gen/studies/latents.py", "seed 3"):
+        assert expected in shown, expected
+    pictures = [a for tag, a in reader.tags if tag == "img" and (a["alt"] or "").startswith(("First", "Second"))]
+    assert [(a["width"], a["height"]) for a in pictures] == [("20", "13")] * 2  # drawn at 144 dots per inch
+    ids, links = ({a[key] for _, a in reader.tags if key in a} for key in ("id", "href"))
+    assert {"#study-latents", "#toy-digits", "#bare"} <= links <= {f"#{each}" for each in ids}
+
+    told = json.loads((tmp_path / "report" / "report.json").read_text())["studies"]
+    assert [(each["study"], each["numbers"], each["question"]) for each in told] == [
+        ("latents", {"x": 1.5}, f"what {NASTY} asks?")
+    ]
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "Found 1.5 &lt;script>" in text and "And 2.5." in text
+    for figure in told[0]["figures"]:
+        assert f"]({figure['file']})" in text
+        assert (tmp_path / "report" / figure["file"]).read_bytes() == png()
 
 
 # ---- what is missing -----------------------------------------------------------------------------------------------

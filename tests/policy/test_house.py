@@ -9,8 +9,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from gen.registry import entry, list_models
+from gen.studies.study import entry as study_entry
+from gen.studies.study import list_studies
 from pipelines import layout, params
 from pipelines.cli import _parser
+from pipelines.roles import PLACES
 from tests.policy.test_imports import imports
 
 ROOT = Path(__file__).parents[2]
@@ -59,10 +62,38 @@ def test_every_recipe_is_valid_and_has_a_gate() -> None:
 
 
 def test_the_tour_needs_its_recipes_and_no_others() -> None:
-    tour = params.load(ROOT / "params.yaml").tour
+    loaded = params.load(ROOT / "params.yaml")
+    tour = loaded.tour
+    studies = [name for name, cast in loaded.studies.items() if set(cast.of.values()) <= set(tour)]
+    assert [d for d in DVC["tour"]["deps"] if d.startswith("studies/")] == [f"studies/{name}" for name in studies]
     for folder, suffix in (("models", ""), ("scores", ""), ("registered", ".json")):
         named = [d for d in DVC["tour"]["deps"] if d.startswith(f"{folder}/")]
         assert named == [f"{folder}/{name}{suffix}" for name in tour]
+
+
+def test_a_study_depends_on_what_it_reads_and_imports_and_on_no_other_study() -> None:
+    deps = DVC["study"]["do"]["deps"]
+    assert [dep for dep in deps if dep.startswith("${")] == [f"${{item.reads[{place}]}}" for place in range(PLACES)]
+    shared = {"canvas", "importance", "study"}
+    assert {dep for dep in deps if dep.startswith("gen/studies/")} == {
+        "gen/studies/${key}.py",
+        *(f"gen/studies/{name}.py" for name in shared),
+    }
+    trained = {"gen/model.py", "gen/errors.py", "gen/data/spaces.py"}  # what these change, training goes through
+    for path in (ROOT / "gen/studies").glob("[!_]*.py"):
+        assert path.stem in shared or study_entry(path.stem).file == path.name, "a study is named as its file"
+        for name in imports(path):
+            if name.startswith("gen."):
+                place = f"{name.replace('.', '/')}.py"
+                assert place in trained or any(place.startswith(dep) for dep in deps), f"{path.name}: {name}"
+
+
+def test_every_study_is_in_the_table_of_contents_and_says_what_it_asks() -> None:
+    files = {path.stem for path in (ROOT / "gen/studies").glob("[!_]*.py")}
+    assert set(list_studies()) == files - {"canvas", "importance", "study"}
+    for name in list_studies():
+        title, _, question = study_entry(name).text.partition("\n")[0].partition(": ")
+        assert title and question.endswith("?"), name
 
 
 def test_stage_dependencies_exist() -> None:

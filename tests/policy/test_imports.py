@@ -1,4 +1,6 @@
-"""Imports point one way: pipelines -> gen.{train, evaluate} -> gen.models -> gen.{losses, inference, nets} -> torch.
+"""Imports point one way.
+
+pipelines -> gen.{train, evaluate, studies} -> gen.models -> gen.{losses, inference, nets} -> torch.
 
 Beside them: gen.sources -> gen.shards -> gen.data -> gen.remote."""
 
@@ -14,7 +16,7 @@ import pipelines
 
 GEN, PIPELINES = Path(gen.__file__).parent, Path(pipelines.__file__).parent
 FILES = sorted([*GEN.rglob("*.py"), *PIPELINES.rglob("*.py")])
-FOUNDATION = {"gen", "gen.errors", "gen.files", "gen.vision", "gen.data.spaces"}
+FOUNDATION = {"gen", "gen.checks", "gen.errors", "gen.files", "gen.vision", "gen.data.spaces"}
 CONTRACT = FOUNDATION | {"gen.model", "gen.registry"}
 DATA = FOUNDATION | {"gen.data", "gen.remote"}
 BELOW_MODELS = {"gen.nets", "gen.losses", "gen.inference"}
@@ -31,6 +33,7 @@ ALLOWED = {
     "gen.inference": FOUNDATION | {"gen.inference", "gen.nets"},
     "gen.models": CONTRACT | BELOW_MODELS,
     "gen.evaluate": CONTRACT | {"gen.evaluate", "gen.store"},
+    "gen.studies": CONTRACT | BELOW_MODELS | {"gen.studies", "gen.evaluate", "gen.data.toys"},
     "gen.serve": CONTRACT | DATA | {"gen.serve", "gen.store", "gen.evaluate.seeds"},
     "gen.train": CONTRACT | DATA | {"gen.train", "gen.evaluate", "gen.recipe", "gen.store"},
 }
@@ -47,7 +50,8 @@ THIRD_PARTY = {  # what gen may import beyond the standard library
     "gen.data": {"torch", "numpy", "PIL"},
     "gen.serve": {"torch", "numpy", "PIL"},
     "gen.shards": {"torch", "numpy"},
-    "gen.sources": {"torch", "numpy", "PIL", "mlxtend"},
+    "gen.sources": {"torch", "numpy", "PIL", "mlxtend", "sklearn"},
+    "gen.studies": {"torch", "numpy", "matplotlib"},
     "gen.vision": {"torch", "torchvision"},
 }
 

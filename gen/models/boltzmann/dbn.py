@@ -40,14 +40,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gen.checks import at_least
 from gen.data.spaces import DataSpec
 from gen.errors import RecipeError
 from gen.inference import ais
-from gen.inference.gibbs import gibbs, sample_bits
+from gen.inference.gibbs import gibbs
 from gen.losses.likelihoods import bernoulli_log_prob
 from gen.model import SGD, Batch, GenerativeModel, Likelihood, Metrics, Optim, Progress, Update
 from gen.nets.boltzmann import RBMLayer
+from gen.nets.units import sample_bits
 from gen.registry import register
+
+PICTURED = 100  # filters and fantasies drawn
 
 
 @register("dbn")
@@ -87,17 +91,9 @@ class DBN(GenerativeModel):
         super().__init__(spec)
         if not hidden or min(hidden) < 1:
             raise RecipeError(f"hyper.hidden: found {list(hidden)}, allowed one or more positive numbers of units.")
-        for name, value, least in (
-            ("steps", steps, 1),
-            ("chains", chains, 1),
-            ("weight_cost", weight_cost, 0),
-            ("burn_in", burn_in, 0),
-            ("particles", particles, 2),
-            ("temperatures", temperatures, 1),
-            ("posterior_samples", posterior_samples, 1),
-        ):
-            if value < least:
-                raise RecipeError(f"hyper.{name}: found {value}, allowed {least} and more.")
+        at_least(0, weight_cost=weight_cost, burn_in=burn_in)
+        at_least(1, steps=steps, chains=chains, temperatures=temperatures, posterior_samples=posterior_samples)
+        at_least(2, particles=particles)
         self.steps, self.burn_in, self.particles, self.temperatures = steps, burn_in, particles, temperatures
         self.weight_cost, self.posterior_samples = weight_cost, posterior_samples
         sizes = (spec.dims, *hidden)
@@ -126,7 +122,8 @@ class DBN(GenerativeModel):
     def initialize(self, x: Tensor) -> None:
         """Visible biases at the log-odds of the pixel means; chains at samples of this first model."""
         self.stack[0].set_base_rates(x.flatten(1))
-        self._keep(sample_bits(self.stack[0].b_0.detach().expand(len(self.chains), -1)))
+        with torch.no_grad():
+            self._keep(self.stack[0].start(len(self.chains)))
 
     def updates(self, batches: Iterator[Batch], progress: Progress) -> Iterator[Update]:
         """PCD-k on the RBM whose share of the budget it is."""
@@ -135,7 +132,7 @@ class DBN(GenerativeModel):
         *lower, rbm = self.stack
         v = self._infer(next(batches).x, lower)
         v_k = gibbs(rbm, self._chains(rbm), self.steps)
-        data, model = rbm.free_energy(v).mean(), rbm.free_energy(v_k).mean()
+        data, model = rbm.mean_free_energies(v, v_k)
         loss = data - model + 0.5 * self.weight_cost * rbm.W.square().sum()
         rate = 1 - (share - len(lower))
         metrics = {"free_energy": data.detach(), "chain_free_energy": model.detach()}
@@ -249,3 +246,13 @@ class DBN(GenerativeModel):
         for rbm in reversed(self.stack):
             code = torch.sigmoid(rbm.visible_logits(code))
         return code.view(-1, *self.spec.shape)
+
+    @torch.no_grad()
+    def pictures(self) -> dict[str, Tensor]:
+        """See :class:`gen.model.Pictures`: filters of the first layer, grey where zero; fantasies down from chains."""
+        first, W = self.stack[0], self.stack[0].W[:PICTURED]
+        h = sample_bits(self.stack[-1].hidden_logits(self._chains(self.stack[-1])[:PICTURED]))
+        for rbm in reversed(self.stack[1:]):
+            h = rbm.visible(h).sample()
+        filters, fantasies = 0.5 + 0.5 * W / W.abs().amax(1, keepdim=True), first.visible(h).mean()
+        return {name: x.view(-1, *self.spec.shape) for name, x in {"filters": filters, "fantasies": fantasies}.items()}

@@ -34,16 +34,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gen.checks import at_least
 from gen.data.spaces import DataSpec
-from gen.errors import RecipeError
 from gen.inference import ais
-from gen.inference.gibbs import gibbs, sample_bits
+from gen.inference.gibbs import gibbs
 from gen.model import SGD, Batch, GenerativeModel, Likelihood, Metrics, Optim, Progress, Update
 from gen.nets.boltzmann import RBMLayer
+from gen.nets.units import sample_bits
 from gen.registry import register
 
-ENUMERABLE = 20  # up to so many units on the smaller side, log Z is summed exactly
-PICTURED = 100  # filters drawn
+ENUMERABLE = 20  # up to so many hidden units, log Z is summed exactly
+PICTURED = 100  # filters and fantasies drawn
 
 
 @register("rbm")
@@ -77,17 +78,9 @@ class RBM(GenerativeModel):
         temperatures: int = 1500,
     ) -> None:
         super().__init__(spec)
-        for name, value, least in (
-            ("hidden", hidden, 1),
-            ("steps", steps, 1),
-            ("chains", chains, 0),
-            ("weight_cost", weight_cost, 0),
-            ("burn_in", burn_in, 0),
-            ("particles", particles, 2),
-            ("temperatures", temperatures, 1),
-        ):
-            if value < least:
-                raise RecipeError(f"hyper.{name}: found {value}, allowed {least} and more.")
+        at_least(0, chains=chains, weight_cost=weight_cost, burn_in=burn_in)
+        at_least(1, hidden=hidden, steps=steps, temperatures=temperatures)
+        at_least(2, particles=particles)
         self.steps, self.burn_in, self.particles, self.temperatures = steps, burn_in, particles, temperatures
         self.weight_cost = weight_cost
         self.rbm = RBMLayer(spec.dims, hidden)
@@ -100,13 +93,14 @@ class RBM(GenerativeModel):
     def initialize(self, x: Tensor) -> None:
         """Visible biases at the log-odds of the pixel means; chains at samples of this first model."""
         self.rbm.set_base_rates(x.flatten(1))
-        self.chains.copy_(sample_bits(self.rbm.b_0.detach().expand_as(self.chains)))
+        with torch.no_grad():
+            self.chains.copy_(self.rbm.start(len(self.chains)))
 
     def updates(self, batches: Iterator[Batch], progress: Progress) -> Iterator[Update]:
         """CD-k or PCD-k."""
         v = next(batches).x.flatten(1)
         v_k = gibbs(self.rbm, self.chains if len(self.chains) else v, self.steps)
-        data, model = self.rbm.free_energy(v).mean(), self.rbm.free_energy(v_k).mean()
+        data, model = self.rbm.mean_free_energies(v, v_k)
         loss = data - model + 0.5 * self.weight_cost * self.rbm.W.square().sum()
         yield Update("model", loss, {"free_energy": data.detach(), "chain_free_energy": model.detach()})
         if len(self.chains):
@@ -128,6 +122,7 @@ class RBM(GenerativeModel):
             "reconstruction": F.binary_cross_entropy(decoded, batch.x, reduction="sum") / len(v),
         }
 
+    @torch.no_grad()
     def sample(self, count: int, *, condition: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """See :class:`gen.model.Samples`: ``burn_in`` steps from the persistent chains or from noise, at E / T."""
         return self._sample(count, temperature).view(count, *self.spec.shape)
@@ -137,7 +132,7 @@ class RBM(GenerativeModel):
         if len(self.chains):
             v = self.chains[torch.randint(len(self.chains), (count,), device=self.chains.device)]
         else:
-            v = sample_bits(self.rbm.b_0.detach().expand(count, -1))
+            v = self.rbm.start(count)
         return gibbs(self.rbm, v, self.burn_in, temperature=temperature)
 
     @torch.no_grad()
@@ -148,7 +143,7 @@ class RBM(GenerativeModel):
             "ais_reverse": Likelihood("estimate", partial(self._log_prob, log_z=estimates.reverse.value)),
             "ais": Likelihood("estimate", partial(self._log_prob, log_z=estimates.forward.value)),
         }
-        if min(self.rbm.W.shape) <= ENUMERABLE:
+        if len(self.rbm.c_0) <= ENUMERABLE:
             found["exact"] = Likelihood("exact", partial(self._log_prob, log_z=ais.exact_log_z(self.rbm)))
         return found
 
@@ -169,6 +164,9 @@ class RBM(GenerativeModel):
 
     @torch.no_grad()
     def pictures(self) -> dict[str, Tensor]:
-        """See :class:`gen.model.Pictures`: the weights of the first hidden units, grey where zero."""
+        """See :class:`gen.model.Pictures`: weights of the first hidden units, grey where zero; fantasies, p(v | h)."""
         W = self.rbm.W[:PICTURED]
-        return {"filters": (0.5 + 0.5 * W / W.abs().amax(1, keepdim=True)).view(-1, *self.spec.shape)}
+        chains = self.chains[:PICTURED] if len(self.chains) else self._sample(PICTURED)
+        fantasies = self.decode(sample_bits(self.rbm.hidden_logits(chains)))
+        filters = (0.5 + 0.5 * W / W.abs().amax(1, keepdim=True)).view(-1, *self.spec.shape)
+        return {"filters": filters, "fantasies": fantasies}

@@ -8,10 +8,7 @@ Rotating h leaves C as it was, so W means something only up to a rotation: compa
 
     h ~ N(0, I_q),    x | h ~ N(W h + mu, Psi),    hence    x ~ N(mu, C),  C = W W^T + Psi
 
-Objective: max E log N(x; mu, C). C is never formed; with M = I + W^T Psi^-1 W, (q, q), and m = E[h | x],
-
-    log |C| = log |Psi| + log |M|                                            (determinant lemma)
-    (x - mu)^T C^-1 (x - mu) = |Psi^-1/2 (x - mu - W m)|^2 + |m|^2           (Woodbury, completing the square)
+Objective: max E log N(x; mu, C), exact and without ever forming C (`gen.inference.factor`).
 
 Algorithm: EM. The model's parameters *are* its sufficient statistics, and W and Psi are functions of them.
 
@@ -22,8 +19,8 @@ Algorithm: EM. The model's parameters *are* its sufficient statistics, and W and
 
 (Psi is then averaged over pixels, or not, and floored.) The factor R^(1/2) is parameter expansion [4]: h ~ N(0, R) is
 allowed during the step and folded back into W. It costs nothing and spares EM its slowest part, finding the length of
-each column of W where the noise is small: on digits a third of the steps are left. Adam on the exact likelihood works
-too, but is nats away when this has converged, as W and log Psi want different steps.
+each column of W where the noise is small: on digits a third of the steps are left. The chapter `factor_gradient` climbs
+the same likelihood by its gradient.
 
 Logged: `log_likelihood` (nats per image, exact, before the update), `noise` (root mean Psi, in units of x).
 
@@ -36,29 +33,16 @@ Logged: `log_likelihood` (nats per image, exact, before the update), `noise` (ro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from gen.data.spaces import DataSpec
-from gen.errors import RecipeError
+from gen.inference.factor import NOISES, LinearGaussian, check
 from gen.model import SGD, Batch, GenerativeModel, Likelihood, Metrics, Optim, Progress, Update
 from gen.registry import register
-
-
-def isotropic(variance: Tensor) -> Tensor:
-    """Psi = sigma^2 I: probabilistic PCA."""
-    return variance.mean().expand_as(variance)
-
-
-def diagonal(variance: Tensor) -> Tensor:
-    """A variance for every pixel: factor analysis."""
-    return variance
-
-
-NOISES: dict[str, Callable[[Tensor], Tensor]] = {"isotropic": isotropic, "diagonal": diagonal}
 
 
 @register("factor")
@@ -84,18 +68,7 @@ class FactorModel(GenerativeModel):
         floor: float = 1e-4,
     ) -> None:
         super().__init__(spec)
-        if not 1 <= latents < spec.dims:
-            raise RecipeError(
-                f"hyper.latents: found {latents}, allowed 1 to {spec.dims - 1}; use fewer latents than the "
-                f"{spec.dims} pixels."
-            )
-        if noise not in NOISES:
-            raise RecipeError(
-                f"hyper.noise: found '{noise}', allowed {', '.join(NOISES)}; isotropic is probabilistic PCA, "
-                "diagonal is factor analysis."
-            )
-        if not floor > 0:
-            raise RecipeError(f"hyper.floor: found {floor}, allowed above 0; 1.3e-6 is the variance of dequantisation.")
+        check(latents, noise, floor, spec.dims)
         self.latents, self.floor, self.pool = latents, floor, NOISES[noise]
         # As of x uniform on [0, 1), with half of each pixel's variance shared through random W.
         directions = nn.functional.normalize(torch.randn(spec.dims, latents), dim=1)
@@ -131,13 +104,13 @@ class FactorModel(GenerativeModel):
     @torch.no_grad()
     def e_step(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Expected statistics of images (B, d) under the posterior, shaped and ordered as the group's parameters."""
-        h, L = self.posterior(x)
-        residual = x - self.mean
+        gaussian = self.gaussian()
+        h, residual = gaussian.posterior_mean(x), x - self.mean
         return (
             x.mean(0),
             residual.square().mean(0),
             residual.T @ h / len(x),
-            torch.cholesky_inverse(L) + h.T @ h / len(x),
+            torch.cholesky_inverse(gaussian.cholesky) + h.T @ h / len(x),
         )
 
     def m_step(self) -> tuple[Tensor, Tensor]:
@@ -146,19 +119,13 @@ class FactorModel(GenerativeModel):
         W = torch.linalg.solve_triangular(L, self.cross.T, upper=False).T
         return W, self.pool(self.variance - W.square().sum(1)).clamp(min=self.floor)
 
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """h | x ~ N(m, M^-1) for images (B, d): m (B, q), and the Cholesky factor of M = I + W^T Psi^-1 W, (q, q)."""
-        W, psi = self.m_step()
-        L = torch.linalg.cholesky(torch.eye(self.latents).to(W) + (W.T / psi) @ W)
-        return torch.cholesky_solve(((x - self.mean) / psi @ W).T, L).T, L
+    def gaussian(self) -> LinearGaussian:
+        """The distribution of images that the statistics stand for."""
+        return LinearGaussian(self.mean, *self.m_step())
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log p(x) in nats, (B,), of images (B, C, H, W)."""
-        x = x.flatten(1)
-        (W, psi), (m, L) = self.m_step(), self.posterior(x)
-        log_det = psi.log().sum() + 2 * L.diagonal().log().sum()
-        quadratic = ((x - self.mean - m @ W.T).square() / psi).sum(1) + m.square().sum(1)
-        return -(self.spec.dims * math.log(2 * math.pi) + log_det + quadratic) / 2
+        return self.gaussian().log_prob(x.flatten(1))
 
     @torch.no_grad()
     def metrics(self, x: Tensor) -> Metrics:
@@ -178,45 +145,29 @@ class FactorModel(GenerativeModel):
     @torch.no_grad()
     def sample(self, count: int, *, condition: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """See :class:`gen.model.Samples`: x ~ N(mu, T^2 C). Grey values outside [0, 1) become black or white."""
-        return self._draw(temperature * self.mean.new_empty(count, self.latents).normal_(), temperature)
+        return self.gaussian().sample(count, temperature).unflatten(1, self.spec.shape)
 
     @torch.no_grad()
     def complete(self, x: Tensor, known: Tensor) -> Tensor:
-        """See :class:`gen.model.Completes`. Exact: h given the known pixels, then the others given h."""
-        W, psi = self.m_step()
-        weight = known.flatten(1) / psi  # (B, d); a masked pixel has no precision
-        L = torch.linalg.cholesky(torch.eye(self.latents).to(W) + (W.T * weight.unsqueeze(1)) @ W)  # (B, q, q)
-        evidence = (((x.flatten(1) - self.mean) * weight) @ W).unsqueeze(2)
-        deviation = torch.linalg.solve_triangular(L.mT, torch.randn_like(evidence), upper=True)
-        h = (torch.cholesky_solve(evidence, L) + deviation).squeeze(2)
-        return torch.where(known, x, self._draw(h, 1.0))
+        """See :class:`gen.model.Completes`. Exact."""
+        return self.gaussian().complete(x.flatten(1), known.flatten(1)).unflatten(1, self.spec.shape)
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """See :class:`gen.model.Encodes`. Posterior means, (B, q)."""
-        return self.posterior(x.flatten(1))[0]
+        return self.gaussian().posterior_mean(x.flatten(1))
 
     @torch.no_grad()
     def decode(self, code: Tensor) -> Tensor:
         """See :class:`gen.model.Encodes`. W h + mu, which may leave [0, 1)."""
-        return (code @ self.m_step()[0].T + self.mean).unflatten(1, self.spec.shape)
+        return self.gaussian().expected(code).unflatten(1, self.spec.shape)
+
+    @torch.no_grad()
+    def latent_units(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`gen.model.Infers`. In the rotation in which the factors stay independent given x."""
+        return self.gaussian().latent_units(x.flatten(1))
 
     @torch.no_grad()
     def pictures(self) -> dict[str, Tensor]:
         """See :class:`gen.model.Pictures`. Principal axes of W W^T, strongest first (grey is 0), mean and Psi^(1/2)."""
-        W, psi = self.m_step()
-        axes = torch.linalg.svd(W, full_matrices=False)[0].T
-        shape = self.spec.shape
-        pictures = {
-            "loadings": (axes / axes.abs().amax(1, keepdim=True) / 2 + 1 / 2).unflatten(1, shape),
-            "mean": self.mean.clamp(0, 1).view(1, *shape),
-        }
-        if psi.min() < psi.max():  # equal on all pixels it is nothing to look at
-            pictures["noise"] = (psi.sqrt() / psi.sqrt().max()).view(1, *shape)
-        return pictures
-
-    def _draw(self, h: Tensor, temperature: float) -> Tensor:
-        """Images (B, C, H, W) from N(W h + mu, T^2 Psi), clamped to the lowest values of the outermost grey levels."""
-        W, psi = self.m_step()
-        noise = temperature * psi.sqrt() * psi.new_empty(len(h), self.spec.dims).normal_()
-        return (h @ W.T + self.mean + noise).clamp(0, 255 / 256).unflatten(1, self.spec.shape)
+        return self.gaussian().pictures(self.spec.shape)

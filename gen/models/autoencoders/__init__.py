@@ -1,0 +1,1 @@
+"""Autoencoders: networks that squeeze an image through a code and rebuild it."""
