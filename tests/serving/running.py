@@ -32,8 +32,9 @@ HYPER = {**TOY_HYPER, "sparse_coding": {"patch": 3, "atoms": 8}}
 def model(name: str, *, seed: int = 0, shape: tuple[int, int, int] = SHAPE, spread: float = 0.5) -> GenerativeModel:
     """A small model whose weights are random, and not so small that everything is grey."""
     torch.manual_seed(seed)
-    kind = entry(name).cls.spaces[0]
-    made = build(name, DataSpec(shape, 0, Space.parse(kind)), **HYPER[name])
+    cls = entry(name).cls
+    spec = DataSpec(shape, 3 if cls.conditional else 0, Space.parse(cls.spaces[0]))
+    made = build(name, spec, **HYPER[name])
     for parameter in made.parameters():
         if name not in ("factor", "sparse_coding"):
             parameter.data += spread * torch.randn_like(parameter)
