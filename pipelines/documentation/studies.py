@@ -40,7 +40,7 @@ def record_study(root: Path, name: str) -> Path:
     origin, folder = root / STUDIES / name, root / MEASURED / STUDIES
     facts = read_json(origin / "study.json")
     figures = []
-    for figure, caption in _captions(facts["figures"]).items():
+    for figure, caption in facts["figures"].items():
         png = _few_bytes((origin / f"{figure}.png").read_bytes())
         write_bytes(folder / f"{name}-{figure}.png", png)
         width, _ = Image.open(io.BytesIO(png)).size
@@ -82,13 +82,6 @@ def _study(facts: Mapping[str, Any], function: Any) -> dict[str, Any]:
         "references": chapter.references,
         "file": function.__module__.replace(".", "/") + ".py",
     }
-
-
-def _captions(figures: Any) -> dict[str, str]:
-    """Name -> caption."""
-    if isinstance(figures, Mapping):
-        return {name: each if isinstance(each, str) else each["caption"] for name, each in figures.items()}
-    return {each["name"]: each["caption"] for each in figures}
 
 
 def _few_bytes(png: bytes) -> bytes:

@@ -229,7 +229,7 @@ def test_a_trained_model_is_recorded_without_its_machine(tmp_path: Path) -> None
 def test_a_study_is_recorded(tmp_path: Path) -> None:
     folder = tmp_path / "studies" / "demo"
     folder.mkdir(parents=True)
-    facts = {"figures": {"b": {"caption": "B"}, "a": {"caption": "A"}}, "sentences": ["One.", "Two."], "numbers": {}}
+    facts = {"figures": {"b": "B", "a": "A"}, "sentences": ["One.", "Two."], "numbers": {}}
     (folder / "study.json").write_text(json.dumps({**facts, "where": str(tmp_path)}))
     for name in "ab":
         (folder / f"{name}.png").write_bytes(png(400, 400))

@@ -38,6 +38,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gen.checks import at_least
 from gen.data.spaces import DataSpec
 from gen.errors import DataError, RecipeError
 from gen.inference.importance import elbo, gaussian_codes, iwae
@@ -79,9 +80,7 @@ class ConditionalVAE(GenerativeModel):
         likelihood: LikelihoodName = "categorical",
     ) -> None:
         super().__init__(spec)
-        for name, value in (("latents", latents), ("features", features), ("embedding", embedding)):
-            if value < 1:
-                raise RecipeError(f"hyper.{name}: found {value}, allowed 1 and more.")
+        at_least(1, latents=latents, features=features, embedding=embedding)
         if spec.num_classes < 1:
             raise RecipeError("dataset: conditional_vae needs class labels, and these data have none. Use vae.")
         self.latents, self.classes = latents, spec.num_classes

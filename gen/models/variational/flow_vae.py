@@ -41,8 +41,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gen.checks import at_least
 from gen.data.spaces import DataSpec
-from gen.errors import RecipeError
 from gen.inference.importance import elbo, gaussian_codes, iwae
 from gen.losses.likelihoods import gaussian_kl
 from gen.losses.observation import LikelihoodName, observation
@@ -83,9 +83,7 @@ class FlowVAE(GenerativeModel):
         likelihood: LikelihoodName = "categorical",
     ) -> None:
         super().__init__(spec)
-        for name, value in (("latents", latents), ("features", features), ("width", width)):
-            if value < 1:
-                raise RecipeError(f"hyper.{name}: found {value}, allowed 1 and more.")
+        at_least(1, latents=latents, features=features, width=width)
         self.latents = latents
         self.observation = observation(spec.space, likelihood)
         self.flow = make_flow(flow, steps, dims=latents, context=features, hidden=width)

@@ -41,6 +41,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from gen.checks import at_least
 from gen.data.spaces import DataSpec
 from gen.errors import RecipeError
 from gen.inference.importance import elbo, gaussian_codes, iwae
@@ -80,9 +81,7 @@ class IWAE(GenerativeModel):
         likelihood: LikelihoodName = "categorical",
     ) -> None:
         super().__init__(spec)
-        for name, value in (("latents", latents), ("samples", samples)):
-            if value < 1:
-                raise RecipeError(f"hyper.{name}: found {value}, allowed 1 and more.")
+        at_least(1, latents=latents, samples=samples)
         if gradient not in ("total", "dreg"):
             raise RecipeError(f"hyper.gradient: found '{gradient}'. Allowed: total, dreg.")
         self.latents, self.samples, self.gradient = latents, samples, gradient

@@ -37,6 +37,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gen.checks import at_least
 from gen.data.spaces import DataSpec
 from gen.errors import RecipeError
 from gen.inference.importance import elbo, iwae
@@ -109,9 +110,8 @@ class LadderVAE(GenerativeModel):
         super().__init__(spec)
         if not latents or any(units < 1 for units in latents):
             raise RecipeError(f"hyper.latents: found {list(latents)}, allowed units of each level, as in [20, 10].")
-        for name, value, least in (("width", width, 1), ("warm_up", warm_up, 0)):
-            if value < least:
-                raise RecipeError(f"hyper.{name}: found {value}, allowed {least} and more.")
+        at_least(1, width=width)
+        at_least(0, warm_up=warm_up)
         self.latents, self.warm_up = tuple(latents), warm_up
         self.observation = observation(spec.space, likelihood)
         levels = len(self.latents)
