@@ -101,12 +101,15 @@ class Shelf:
     # ---- writing -----------------------------------------------------------------------------------------------------
 
     def create(self, name: str, tags: Mapping[str, str]) -> bool:
-        """Make a registered model with these tags, unless there is one of that name: one step, one winner."""
+        """Make a registered model with these tags, unless there is one of that name: one step, one winner.
+
+        Where the name is taken MLflow looks its owner up for the message, and fails otherwise if that one just went.
+        """
         with answering(self.uri):
             try:
                 self._client.create_registered_model(name, dict(tags))
             except Exception as error:
-                if _code(error) == "RESOURCE_ALREADY_EXISTS":
+                if _code(error) in ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"):
                     return False
                 raise
         return True
