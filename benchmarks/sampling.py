@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from gen.data.spaces import DataSpec, Space
-from gen.inference.pixels import ancestral
+from gen.inference.pixels import Canvas, ancestral
 from gen.models.autoregressive.pixelcnn import PixelCNN
 
 SHAPE = (1, 28, 28)
@@ -36,18 +36,24 @@ KERNEL, BLOCKS = 7, 7  # the model's defaults, named here for the reach of a pix
 
 
 def naive(model: PixelCNN, count: int) -> Tensor:
-    """``model.sample(count)`` with a call of the network for every pixel."""
-    reach = KERNEL // 2 + BLOCKS
-    x = torch.zeros(count, *SHAPE)
+    """``model.sample(count)`` with a call of the network for every pixel, on the part of the images that it sees."""
+    blank = torch.zeros(count, *SHAPE)
+    return ancestral(Cropped(model, blank.clone()), Canvas.noisy(model.head, blank, blank.bool()))
 
-    def logits(i: int, j: int) -> Tensor:
-        top, left = max(0, i - reach), max(0, j - reach)
-        return model.logits(x[:, :, top : i + 1, left : j + reach + 1])[..., i - top, j - left]
 
-    def write(i: int, j: int, values: Tensor) -> None:
-        x[:, :, i, j] = values
+class Cropped:
+    """:class:`gen.inference.pixels.Incremental` without a memory."""
 
-    return ancestral(logits, write, x, torch.zeros_like(x, dtype=torch.bool))
+    def __init__(self, model: PixelCNN, x: Tensor) -> None:
+        self.model, self.x, self.reach = model, x, KERNEL // 2 + BLOCKS
+
+    def read(self, i: int, j: int) -> Tensor:
+        top, left = max(0, i - self.reach), max(0, j - self.reach)
+        seen = self.x[:, :, top : i + 1, left : j + self.reach + 1]
+        return self.model.outputs(seen)[..., i - top, j - left]
+
+    def write(self, i: int, j: int, values: Tensor) -> None:
+        self.x[:, :, i, j] = values
 
 
 def timed(draw: Callable[[], Tensor]) -> tuple[float, Tensor]:

@@ -128,8 +128,10 @@ def naive(model: PixelCNN, x: Tensor, known: Tensor) -> Tensor:
         cdf = model.logits(x)[:, :, c, i, j].softmax(1).cumsum(1)
         for b in range(len(x)):
             if not known[b, c, i, j]:
-                level = next(k for k in range(model.levels) if noise[b, c, i, j] < cdf[b, k] or k == model.levels - 1)
-                x[b, c, i, j] = level / (model.levels - 1)
+                level = next(
+                    k for k in range(model.head.levels) if noise[b, c, i, j] < cdf[b, k] or k == model.head.levels - 1
+                )
+                x[b, c, i, j] = level / (model.head.levels - 1)
     return x
 
 

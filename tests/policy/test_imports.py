@@ -23,6 +23,7 @@ BELOW_MODELS = {"gen.nets", "gen.losses", "gen.inference"}
 # package -> what it may import of gen; the longest matching package counts
 ALLOWED = {
     "gen": CONTRACT | {"gen.recipe", "gen.models"},
+    "gen.pixel_model": CONTRACT | {"gen.inference", "gen.losses"},
     "gen.recipe": FOUNDATION | {"gen.data.augment", "gen.data.draws"},
     "gen.remote": {"gen", "gen.errors", "gen.files", "gen.remote"},
     "gen.data": DATA,
@@ -31,7 +32,7 @@ ALLOWED = {
     "gen.nets": FOUNDATION | {"gen.nets"},
     "gen.losses": FOUNDATION | {"gen.losses"},
     "gen.inference": FOUNDATION | {"gen.inference", "gen.nets"},
-    "gen.models": CONTRACT | BELOW_MODELS,
+    "gen.models": CONTRACT | BELOW_MODELS | {"gen.pixel_model"},
     "gen.evaluate": CONTRACT | {"gen.evaluate", "gen.store"},
     "gen.studies": CONTRACT | BELOW_MODELS | {"gen.studies", "gen.evaluate", "gen.data.toys"},
     "gen.serve": CONTRACT | DATA | {"gen.serve", "gen.store", "gen.evaluate.seeds"},

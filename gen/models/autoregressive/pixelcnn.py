@@ -18,24 +18,21 @@ Metrics: bits_per_dim.
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gen.data.spaces import DataSpec
 from gen.errors import RecipeError
-from gen.inference.pixels import ancestral
-from gen.losses.likelihoods import categorical_log_prob
-from gen.model import Adam, Batch, GenerativeModel, Likelihood, Metrics, Optim
+from gen.losses.heads import Softmax
+from gen.model import Adam, Optim
 from gen.nets.masked import MaskedConv2d, PixelByPixel, ResidualBlock
+from gen.pixel_model import PixelModel
 from gen.registry import register
 
 
 @register("pixelcnn")
-class PixelCNN(GenerativeModel):
+class PixelCNN(PixelModel):
     """See module.
 
     Args:
@@ -45,6 +42,7 @@ class PixelCNN(GenerativeModel):
         head: features of the layer before the softmax; a multiple of the image's channels.
     """
 
+    head: Softmax
     spaces: ClassVar[tuple[str, ...]] = ("binary_dynamic", "binary_fixed", "levels")
 
     def __init__(self, spec: DataSpec, *, features: int = 16, blocks: int = 7, kernel: int = 7, head: int = 32) -> None:
@@ -60,15 +58,14 @@ class PixelCNN(GenerativeModel):
             raise RecipeError(f"hyper.blocks: found {blocks}, allowed 0 and more. Use 7.")
         if kernel < 3 or kernel % 2 == 0:
             raise RecipeError(f"hyper.kernel: found {kernel}, allowed odd numbers from 3. Use {max(3, kernel | 1)}.")
-        assert spec.space.levels is not None
-        self.levels = spec.space.levels
+        self.head = Softmax.of(spec)
         self.net = nn.Sequential(
             MaskedConv2d(colours, 2 * features, kernel, mask="A", colours=colours),
             *(ResidualBlock(features, colours=colours) for _ in range(blocks)),
             nn.ReLU(),
             MaskedConv2d(2 * features, head, 1, mask="B", colours=colours),
             nn.ReLU(),
-            MaskedConv2d(head, colours * (self.levels - 1), 1, mask="B", colours=colours),
+            MaskedConv2d(head, self.head.outputs, 1, mask="B", colours=colours),
         )
 
     def optimizers(self) -> dict[str, Optim]:
@@ -77,39 +74,13 @@ class PixelCNN(GenerativeModel):
 
     def logits(self, x: Tensor) -> Tensor:
         """Images in [0, 1], (B, C, H, W) -> logits of the K levels, (B, K, C, H, W)."""
-        return self._of_levels(self.net(x))
+        return self.head.logits(self.outputs(x))
 
-    def _of_levels(self, free: Tensor) -> Tensor:
-        """What the net computes, (B, C (K - 1), ...) -> logits of the K levels, (B, K, C, ...).
-
-        A softmax has K - 1 degrees of freedom: level 0 has the logit 0. With K = 2 this is the logistic of one logit.
-        """
-        logits = free.unflatten(1, (-1, self.levels - 1)).transpose(1, 2)
-        return F.pad(logits, (0, 0) * (logits.ndim - 2) + (1, 0))
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) -> log p(x) in nats, (B,)."""
-        return categorical_log_prob(self.logits(x), (x * (self.levels - 1)).round().long())
-
-    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """See base: -log p(x) in nats per image."""
-        nats = -self.log_prob(batch.x).mean()
-        return nats, {"bits_per_dim": nats.detach() / (self.spec.dims * math.log(2))}
-
-    def sample(self, count: int, *, condition: Tensor | None = None, temperature: float = 1.0) -> Tensor:
-        """See base. The logits of every pixel are divided by the temperature."""
-        blank = next(self.parameters()).new_zeros(count, *self.spec.shape)
-        return self._draw(blank, torch.zeros_like(blank, dtype=torch.bool), temperature)
-
-    def complete(self, x: Tensor, known: Tensor) -> Tensor:
-        """See base. A pixel is drawn given those before it in raster order; known ones after it do not inform it."""
-        return self._draw(x, known, 1.0)
-
-    def _draw(self, x: Tensor, known: Tensor, temperature: float) -> Tensor:
-        """Images (B, C, H, W) kept where ``known``, drawn elsewhere."""
-        net = PixelByPixel(self.net, len(x), x.shape[3])
-        return ancestral(lambda i, j: self._of_levels(net.read(i, j) / temperature), net.write, x, known)
-
-    def likelihoods(self) -> dict[str, Likelihood]:
+    def outputs(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """See base."""
-        return {"exact": Likelihood("exact", self.log_prob)}
+        outputs: Tensor = self.net(x)
+        return outputs
+
+    def incremental(self, count: int, condition: Tensor | None = None) -> PixelByPixel:
+        """See base."""
+        return PixelByPixel(self.net, count, self.spec.shape[2])
