@@ -48,11 +48,13 @@ class Cropped:
         self.model, self.x, self.reach = model, x, KERNEL // 2 + BLOCKS
 
     def read(self, i: int, j: int) -> Tensor:
+        """See base."""
         top, left = max(0, i - self.reach), max(0, j - self.reach)
         seen = self.x[:, :, top : i + 1, left : j + self.reach + 1]
         return self.model.outputs(seen)[..., i - top, j - left]
 
     def write(self, i: int, j: int, values: Tensor) -> None:
+        """See base."""
         self.x[:, :, i, j] = values
 
 
