@@ -1,91 +1,15 @@
-"""The recipes of params.yaml, trained and evaluated by the product itself, each once per session and on demand.
-
-And projects of nothing but an embedded MLflow database; making one takes seconds, so the tests of a module share one.
-"""
+"""Projects of nothing but an embedded MLflow database; making one takes seconds, so the tests of a module share one."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
-from gen.data.reader import everything
-from gen.data.sample import Collection
-from gen.evaluate.seeds import fixed_seed
-from gen.files import read_json
-from gen.model import GenerativeModel
-from gen.store import load_model
-from pipelines import params, tracking
-from pipelines.layout import Layout
+from pipelines import tracking
 from tests.pipeline.wires import Wire, free_port, service
-from tests.project import ROOT, Project, make_project
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained recipe and its evaluation."""
-
-    layout: Layout
-    name: str
-
-    @property
-    def model(self) -> GenerativeModel:
-        return load_model(self.layout.weights(self.name)).model
-
-    @property
-    def scores(self) -> dict[str, float]:
-        return read_json(self.layout.scores(self.name) / "metrics.json")
-
-    @property
-    def gate(self) -> list[dict[str, Any]]:
-        return read_json(self.layout.scores(self.name) / "gate.json")
-
-    def pixels(self, split: str) -> Tensor:
-        """uint8 images of a split."""
-        dataset = params.load(self.layout.root / "params.yaml").recipe(self.name).dataset
-        return everything(self.layout.shards(dataset), split)[0]
-
-    def images(self, split: str, *, seed: int = 0) -> Tensor:
-        """The same in the model's space."""
-        with fixed_seed(seed):
-            return self.model.spec.space.encode(self.pixels(split))
-
-
-@pytest.fixture(scope="session")
-def tour(digits_data: Collection, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with this project's own params.yaml and the shards of the digits."""
-    project = make_project(tmp_path_factory.mktemp("tour") / "project", digits_data)
-    shutil.copy2(ROOT / "params.yaml", project.root / "params.yaml")
-    return project
-
-
-@pytest.fixture(scope="session")
-def trained(tour: Project) -> Callable[[str], Trained]:
-    recipes = params.load(tour.root / "params.yaml").recipes
-
-    @cache
-    def judge(dataset: str) -> None:
-        stages = ("judge",) if Layout(tour.root).shards(dataset).exists() else ("pull", "shard", "judge")
-        for stage in stages:
-            tour.run("python", "-m", f"pipelines.{stage}", dataset)
-
-    @cache
-    def train(name: str) -> Trained:
-        judge(recipes[name].dataset)
-        tour.gen("train", name, "--workers", "0")
-        tour.run("python", "-m", "pipelines.evaluate", name)
-        return Trained(Layout(tour.root), name)
-
-    torch.set_num_threads(1)
-    return train
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -20,21 +18,20 @@ from gen.train.context import ProcessContext
 from gen.train.loop import fit
 from pipelines import params
 from tests.numerics.enumeration import states
-from tests.pipeline.conftest import Trained
 from tests.project import ROOT
+from tests.workshop import Trained, Workshop
 
 pytestmark = pytest.mark.slow
-Train = Callable[[str], Trained]
 
 
 @pytest.mark.parametrize("name", params.load(ROOT / "params.yaml").recipes)
-def test_gate(trained: Train, name: str) -> None:
+def test_gate(trained: Workshop, name: str) -> None:
     gate = trained(name).gate
     assert gate, "a recipe without a bar could not fail"
     assert all(bar["passed"] for bar in gate), gate
 
 
-def test_factor_reaches_the_closed_form(trained: Train) -> None:
+def test_factor_reaches_the_closed_form(trained: Workshop) -> None:
     """Within 1e-3 relative of the maximum of the likelihood, on what it was fitted to and on what it never saw."""
     found = trained("factor-digits")
     model = found.model.double()
@@ -52,7 +49,7 @@ def test_factor_reaches_the_closed_form(trained: Train) -> None:
 
 
 @torch.no_grad()
-def test_sparse_codes_are_optimal_and_sparse(trained: Train) -> None:
+def test_sparse_codes_are_optimal_and_sparse(trained: Workshop) -> None:
     found = trained("sparse-coding-digits")
     model = found.model
     patches = model.centred(model.patches.covering(found.images("test")))[0].double()
@@ -94,20 +91,20 @@ def independent_pixels(found: Trained) -> float:
     return float((x * mean.log() + (1 - x) * (1 - mean).log()).flatten(1).sum(1).mean())
 
 
-def test_rbm_beats_independent_pixels(trained: Train) -> None:
+def test_rbm_beats_independent_pixels(trained: Workshop) -> None:
     found = trained("rbm-digits")
     assert found.scores["nats"] >= independent_pixels(found) + 60
     assert abs(found.scores["nats_ais"] - found.scores["nats_ais_reverse"]) <= 5, "the two estimates must agree"
 
 
-def test_vae_bounds_are_in_order(trained: Train) -> None:
+def test_vae_bounds_are_in_order(trained: Workshop) -> None:
     scores = trained("vae-digits").scores
     assert scores["nats_elbo"] <= scores["nats_iwae_50"] <= scores["nats_iwae_500"]
     assert scores["nats_elbo"] >= -125
 
 
 @pytest.mark.parametrize("name", ["dcgan-digits", "wgan-gp-digits"])
-def test_gans_draw_all_ten_digits(trained: Train, name: str) -> None:
+def test_gans_draw_all_ten_digits(trained: Workshop, name: str) -> None:
     scores = trained(name).scores
     assert scores["fid"] <= 0.35 * scores["fid_independent"]
     assert scores["fid_floor"] < scores["fid"], "better than real images: something leaks"
@@ -136,7 +133,7 @@ def test_pixelcnn_is_normalised_and_causal_after_training(digits_shards, tmp_pat
     assert abs(total - 1) <= 1e-9
 
 
-def test_pixelcnn_sees_no_future_pixel(trained: Train) -> None:
+def test_pixelcnn_sees_no_future_pixel(trained: Workshop) -> None:
     found = trained("pixelcnn-digits")
     model, x = found.model.double(), found.images("test")[:1].double().requires_grad_()
     order = torch.arange(x[0].numel()).view(x.shape[1:])
