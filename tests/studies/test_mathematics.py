@@ -12,11 +12,14 @@ from torch import Tensor
 from gen.data import toys
 from gen.data.spaces import DataSpec, Space
 from gen.inference.importance import iwae
+from gen.losses.heads import Softmax
 from gen.models.variational.vae import VAE
 from gen.nets.boltzmann import RBMLayer
-from gen.studies import bounds, chains, denoising, generators, latents, sparse
+from gen.pixel_model import PixelModel
+from gen.studies import bounds, chains, completions, denoising, generators, latents, sparse
 from gen.studies.importance import iwae_curve, weights
 from gen.studies.study import Trained
+from tests.numerics.pixel_family import all_images
 
 SMALL = DataSpec((1, 2, 3), 0, Space.parse("binary_fixed"))
 
@@ -227,3 +230,44 @@ def test_partial_sums_go_from_nothing_to_the_reconstruction() -> None:
     torch.testing.assert_close(unit[-1], scale * x)
     torch.testing.assert_close(unit[1], scale * -2 * dictionary[:, 11])
     torch.testing.assert_close(unit[-2], scale * dictionary @ code)
+
+
+# ---- completions ---------------------------------------------------------------------------------------------------
+
+
+class Linear(PixelModel):
+    """Every bit's log-odds are a sum over the bits before it, with weights of either sign and some size."""
+
+    def __init__(self) -> None:
+        super().__init__(SMALL)
+        self.head = Softmax.of(SMALL)
+        self.W = torch.nn.Parameter(4 * torch.randn(6, 6).double().triu(1))
+
+    def outputs(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        return ((x.flatten(1) - 0.5) @ self.W).view(-1, 1, 2, 3)
+
+
+@torch.no_grad()
+def test_choosing_among_draws_samples_the_posterior_of_what_is_hidden() -> None:
+    """Two pixels of a 2x3 image are hidden: how often each of the four fillings is chosen, against p(x) among them."""
+    model, draws, times = Linear(), 100, 2_000
+    hidden = torch.tensor([[False, True, False], [True, False, False]])
+    x = torch.tensor([1.0, 0, 1, 0, 1, 1]).double().view(1, 1, 2, 3)
+    every = all_images((1, 2, 3), 2)
+    every = every[((every == x) | hidden).flatten(1).all(1)]
+    posterior = model.log_prob(every).softmax(0)
+    proposal = model.log_probs(every)[:, 0][:, hidden].sum(1).softmax(0)
+    assert (posterior - proposal).abs().max() > 0.1, "else choosing would have nothing to do"
+    filled = completions.fill(model, x.repeat(times, 1, 1, 1), hidden, draws)
+    for stack, p in ((filled.chosen, posterior), (filled.first, proposal)):
+        found = torch.stack([(stack == each).flatten(1).all(1).double().mean() for each in every])
+        assert abs(found.sum() - 1) < 1e-9
+        torch.testing.assert_close(found, p, rtol=0, atol=4 * (0.25 / times) ** 0.5 + 2 / draws)
+    assert (filled.effective <= draws + 1e-6).all()
+    assert (filled.effective >= 1 - 1e-6).all()
+
+
+def test_what_is_hidden_has_the_shape_that_its_name_says() -> None:
+    assert completions.lower_half(4, 2).tolist() == [[False] * 2] * 2 + [[True] * 2] * 2
+    assert completions.right_half(2, 4).tolist() == [[False, False, True, True]] * 2
+    assert completions.hole(4, 4).tolist() == [[False] * 4, *[[False, True, True, False]] * 2, [False] * 4]

@@ -35,6 +35,7 @@ MODELS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "dae": ("autoencoders/denoising", "digits", "binary_dynamic", {"latents": 8, "hidden": (16,)}),
     "flow": ("variational/flow_vae", "digits", "binary_dynamic", {"latents": 3, "hidden": (16,), "width": 8}),
     "ladder": ("variational/ladder_vae", "digits", "binary_dynamic", {"latents": (4, 2), "hidden": (16,), "width": 8}),
+    "pixels": ("autoregressive/pixelcnn", "digits", "binary_dynamic", {"features": 4, "blocks": 1, "head": 4}),
     "plane": ("variational/vae", "digits", "binary_dynamic", {"latents": 2, "hidden": (16,)}),
     "rbm": ("boltzmann/rbm", "digits", "binary_dynamic", {"hidden": 12, "chains": 6, "burn_in": 5}),
     "ring": ("autoencoders/denoising", "ring", "dequantized", {"latents": 8, "hidden": (16,), "amount": 0.1}),
@@ -76,6 +77,11 @@ STUDIES: dict[str, dict[str, Any]] = {
         "of": {"vae": "vae", "flow": "flow", "ladder": "ladder"},
         "reads": ["models/vae/weights", "models/flow/weights", "models/ladder/weights", DIGITS],
         "options": {"images": 10, "draws": 20},
+    },
+    "completions": {
+        "of": {"model": "pixels"},
+        "reads": ["models/pixels/weights", DIGITS, DIGITS, "data/judge/digits"],
+        "options": {"images": 6, "draws": 5, "shown": 3},
     },
 }
 
