@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gen.data.reader import open_split
 from gen.errors import RecipeError
-from gen.model import Batch, Completes, Encodes, GenerativeModel, Pictures, Progress, Samples, Scores
+from gen.model import Batch, Completes, Denoises, Encodes, GenerativeModel, Infers, Pictures, Progress, Samples, Scores
 from gen.registry import build, entry, list_models
 from gen.train.optim import make_optimizer
 from tests.toys import SPEC, TOY_HYPER, toy_spec
@@ -183,6 +183,14 @@ def test_capabilities_keep_their_shapes_and_spaces(name: str, images: tuple[Tens
         known = torch.rand_like(x) < 0.5
         filled = model.complete(x, known)
         assert torch.equal(filled[known], x[known])
+    if isinstance(model, Infers):
+        means, kl = model.latent_units(x)
+        assert means.shape == kl.shape and means.shape[0] == 5 and means.ndim == 2
+        assert torch.isfinite(means).all() and (kl >= -1e-5).all(), "a divergence is not negative"
+    if isinstance(model, Denoises):
+        corrupted = model.corrupt(x)
+        assert corrupted.shape == model.denoise(corrupted).shape == x.shape
+        assert not torch.equal(corrupted, x)
     if isinstance(model, Pictures):
         for picture in model.pictures().values():
             assert picture.ndim == 4 and picture.min() >= 0 and picture.max() <= 1

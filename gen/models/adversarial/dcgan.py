@@ -34,8 +34,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from gen.checks import at_least
 from gen.data.spaces import DataSpec
-from gen.errors import RecipeError
 from gen.losses.adversarial import discriminator_loss, non_saturating_generator_loss
 from gen.model import Adam, Batch, GenerativeModel, Metrics, Optim, Progress, Update
 from gen.nets.conv import conv_discriminator, conv_generator
@@ -55,9 +55,7 @@ class DCGAN(GenerativeModel):
 
     def __init__(self, spec: DataSpec, *, latents: int = 64, width: int = 16) -> None:
         super().__init__(spec)
-        for name, value in (("latents", latents), ("width", width)):
-            if value < 1:
-                raise RecipeError(f"hyper.{name}: found {value}, allowed 1 and more. Use a power of two, as 64 or 16.")
+        at_least(1, latents=latents, width=width)
         self.latents = latents
         self.generator = conv_generator(latents, spec.shape, width=width)
         self.discriminator = conv_discriminator(spec.shape, width=width, norm=nn.BatchNorm2d)
