@@ -139,6 +139,7 @@ class GenerativeModel(nn.Module):
         spaces: kinds of space (see :mod:`gen.data.spaces`) the objective is meant for.
         rank_local: names of buffers that belong to one rank, e.g. persistent chains.
         conditional: whether ``sample`` takes class labels.
+        videos: whether the data are videos; where images are spoken of below, they are (B, C, T, H, W).
 
     Persistent floating-point buffers that are not rank-local (running statistics) are averaged over ranks after every
     step; register constants with ``persistent=False``.
@@ -147,6 +148,7 @@ class GenerativeModel(nn.Module):
     spaces: ClassVar[tuple[str, ...]]
     rank_local: ClassVar[tuple[str, ...]] = ()
     conditional: ClassVar[bool] = False
+    videos: ClassVar[bool] = False
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
@@ -274,6 +276,23 @@ class Translates(Protocol):
 
     def translate(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) -> images (B, C', H', W'), both in the model's space."""
+        ...
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """Says how a video goes on."""
+
+    def given(self) -> int:
+        """Frames that it is trained to go on from; those after them it predicts."""
+        ...
+
+    def predict(self, context: Tensor, frames: int) -> Tensor:
+        """The next frames, drawn from the model: (B, C, T0, H, W), T0 of at least 1 -> (B, C, frames, H, W)."""
+        ...
+
+    def frame_log_probs(self, x: Tensor) -> Tensor:
+        """Videos (B, C, T, H, W) -> log p of each frame after those given, given all before it, nats, (B, T - T0)."""
         ...
 
 

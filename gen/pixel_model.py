@@ -66,7 +66,8 @@ class PixelModel(GenerativeModel):
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """See base: -log p(x | condition) in nats per image."""
         nats = -self.log_prob(batch.x, self.condition_of(batch)).mean()
-        return nats, {"bits_per_dim": nats.detach() / (self.spec.dims * math.log(2))}
+        zero = self.spec.space.bits_per_dim(0.0, self.spec.dims)  # of a density: the bits of a level's width
+        return nats, {"bits_per_dim": zero + nats.detach() / (self.spec.dims * math.log(2))}
 
     def sample(self, count: int, *, condition: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         """See base. What a temperature does to a value is the head's affair."""

@@ -58,7 +58,12 @@ def save_model(directory: Path, model: GenerativeModel, *, name: str, hyper: dic
             "seal": "",
             "model": name,
             "hyper": hyper,
-            "spec": {"shape": list(spec.shape), "num_classes": spec.num_classes, "space": str(spec.space)},
+            "spec": {
+                "shape": list(spec.shape),
+                "num_classes": spec.num_classes,
+                "space": str(spec.space),
+                **({} if spec.frames is None else {"frames": spec.frames}),
+            },
             "files": seal(directory),
             **meta,
         },
@@ -99,6 +104,7 @@ def load_model(directory: Path | str, *, device: torch.device | str = "cpu") -> 
         shape=tuple(meta["spec"]["shape"]),
         num_classes=meta["spec"]["num_classes"],
         space=Space.parse(meta["spec"]["space"]),
+        frames=meta["spec"].get("frames"),
     )
     model = build(meta["model"], spec, **meta["hyper"])
     try:

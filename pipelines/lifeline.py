@@ -63,6 +63,11 @@ def _watch(processes: list[psutil.Process]) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def meeting_place() -> Path:
+    """Where this user's processes on this machine meet, whatever project they work in: a directory for locks."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gen" / "locks"
+
+
 @contextmanager
 def sole_writer(directory: Path, *, wait: float = GLANCE_S, name: str = "writer.lock") -> Iterator[None]:
     """Hold the lock of a directory; the kernel lets go of it however this process ends.

@@ -3,13 +3,13 @@
     studies:
       latents:
         of: { plane: vae-plane-digits, vae: vae-digits }      # role: recipe
-        reads: [models/vae-plane-digits/weights, models/vae-digits/weights, data/shards/digits, data/shards/digits]
+        reads: [models/vae-plane-digits/weights, models/vae-digits/weights, data/shards/digits, data/shards/digits, ...]
         options: { side: 20 }                                 # only what differs from the defaults in the code
         seed: 0
 
 Roles, options and what a role asks of its model are read off the study itself (:mod:`gen.studies.study`). ``reads``
 follows from the roles, but DVC can neither follow them nor insert a list into the dependencies of a stage: there are
-four places for them, the last path fills those that are left, and an error here says what they must be.
+seven places for them, the last path fills those that are left, and an error here says what they must be.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gen.registry import entry as model_entry
 from gen.studies.study import Entry, entry, lacking
 from pipelines.checking import Checker, schema
 
-PLACES = 4  # in the stage of dvc.yaml
+PLACES = 7  # in the stage of dvc.yaml
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,7 @@ from gen.data.sample import Collection
 from gen.shards.write import write_shards
 from gen.sources.digits import digits
 from tests.project import ROOT, make_project
-from tests.toys import toy_digits
+from tests.toys import write_toys
 from tests.workshop import Workshop
 
 torch.set_num_threads(1)
@@ -39,9 +39,9 @@ def digits_shards(digits_data: Collection, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def toy_shards(digits_data: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few real digits at 12x12: 240 / 60 / 60 images."""
+    """A few real digits at 12x12: 240 / 60 / 60 images; and beside them as many videos (tests.toys.toy_data)."""
     root = tmp_path_factory.mktemp("toy") / "shards"
-    write_shards(toy_digits(digits_data), root)
+    write_toys(digits_data, root)
     return root
 
 

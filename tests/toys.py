@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from gen.data.sample import Arrays, Collection, Split, in_memory
 from gen.data.spaces import DataSpec, Space
 from gen.recipe import Recipe, Training
 from gen.registry import entry
+from gen.shards.write import write_shards
 
 TOY_HYPER: dict[str, dict[str, Any]] = {
     "factor": {"latents": 4},
@@ -28,6 +31,19 @@ TOY_HYPER: dict[str, dict[str, Any]] = {
     "dcgan": {"latents": 4, "width": 2},
     "wgan_gp": {"latents": 4, "width": 2, "critic_steps": 2},
     "pixelcnn": {"features": 4, "blocks": 2, "kernel": 3, "head": 6},
+    "pixel_lstm": {"hidden": 6},
+    "row_lstm": {"features": 4, "layers": 2, "kernel": 3, "head": 6},
+    "diagonal_bilstm": {"features": 4, "layers": 2, "kernel": 3, "head": 6},
+    "spatial_lstm": {"hidden": 4, "components": 2, "scales": 2, "features": 3},
+    "pixelcnn_pp": {"features": 4, "resnets": 1, "scales": 2, "components": 2},
+    "multiscale_pixelrnn": {"features": 4, "layers": 2, "small_layers": 2, "kernel": 3, "head": 6, "maps": 3},
+    "gated_pixelcnn": {"features": 4, "layers": 3, "kernel": 3, "head": 6},
+    "conditional_pixelcnn": {
+        **{"where": "by_location", "embedding": 3, "hidden": (4,), "features": 4},
+        **{"layers": 3, "kernel": 3, "head": 6},
+    },
+    "pixelcnn_decoder": {"latents": 3, "hidden": (4,), "maps": 3, "features": 4, "layers": 2, "kernel": 3, "head": 6},
+    "video_pixel_network": {"context": 2, "features": 2, "encoder": 1, "states": 3, "decoder": 1},
 }
 SPEC = {kind: DataSpec(shape=(1, 12, 12), num_classes=10, space=Space.parse(text)) for kind, text in {
     "binary_dynamic": "binary_dynamic",
@@ -38,9 +54,29 @@ SPEC = {kind: DataSpec(shape=(1, 12, 12), num_classes=10, space=Space.parse(text
 }.items()}  # fmt: skip
 
 
+FRAMES = 4
+
+
+def toy_specs(model: str) -> dict[str, DataSpec]:
+    """A data spec in every kind of space, of images or of videos."""
+    return {kind: replace(spec, frames=FRAMES if entry(model).cls.videos else None) for kind, spec in SPEC.items()}
+
+
 def toy_spec(model: str) -> DataSpec:
     """A data spec in the first space the model lives in."""
-    return SPEC[entry(model).cls.spaces[0]]
+    return toy_specs(model)[entry(model).cls.spaces[0]]
+
+
+def toy_data(model: str, shards: Path) -> Path:
+    """The shards for a model: the toy digits, or the toy videos beside them. See :func:`write_toys`."""
+    return shards.with_name("videos") if entry(model).cls.videos else shards
+
+
+def write_toys(data: Collection, shards: Path) -> None:
+    """Toy digits and toy videos as shards."""
+    digits = toy_digits(data)
+    write_shards(digits, shards)
+    write_shards(toy_videos(digits), shards.with_name("videos"))
 
 
 def toy_recipe(model: str, **training: Any) -> Recipe:
@@ -69,3 +105,14 @@ def toy_digits(data: Collection) -> Collection:
 
     splits = {name: shrink(data.splits[name], count) for name, count in counts.items()}
     return in_memory(data.source, splits, classes=data.classes)
+
+
+def toy_videos(digits: Collection) -> Collection:
+    """Digits that move to the right, a pixel a frame."""
+
+    def moved(split: Split) -> Arrays:
+        assert isinstance(split.samples, Arrays)
+        frames = [np.roll(split.samples.images, step, axis=2) for step in range(FRAMES)]
+        return Arrays(np.stack(frames, 1), split.labels)
+
+    return in_memory(digits.source, {k: moved(split) for k, split in digits.splits.items()}, classes=digits.classes)

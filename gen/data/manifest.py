@@ -142,14 +142,6 @@ class Manifest:
         return sum(each.bytes for each in self.fields.values())
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W). Raises :class:`DataError` if the data are videos."""
-        match self.shape:
-            case (channels, height, width):
-                return channels, height, width
-        raise DataError(f"{self.source.name}: holds videos of shape {self.shape}, where images (C, H, W) are needed.")
-
-    @property
     def digest(self) -> str:
         """sha256 of the manifest's contents, however the file is laid out."""
         return digest({"format": FORMAT, **asdict(self)})

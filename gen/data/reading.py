@@ -10,9 +10,29 @@ import torch
 
 from gen.data.draws import Order
 from gen.data.loader import Loader
+from gen.data.manifest import Manifest
 from gen.data.reader import Reader, Resident, open_split
-from gen.errors import RecipeError
+from gen.data.spaces import DataSpec, Space
+from gen.errors import DataError, RecipeError
 from gen.remote.cache import LIMIT, Cache, Shard
+
+
+def spec_of(manifest: Manifest, space: Space, *, videos: bool = False) -> DataSpec:
+    """What a data set dictates to a model of images, or of videos.
+
+    Raises:
+        DataError: the data are of the other kind.
+    """
+    match manifest.shape:
+        case (channels, height, width) if not videos:
+            return DataSpec((channels, height, width), len(manifest.classes), space)
+        case (channels, frames, height, width) if videos:
+            return DataSpec((channels, height, width), len(manifest.classes), space, frames)
+    found, wanted, shape = ("images", "videos", "(C, T, H, W)") if videos else ("videos", "images", "(C, H, W)")
+    raise DataError(
+        f"{manifest.source.name}: holds {found} of shape {manifest.shape}, where {wanted} {shape} are needed. Choose a "
+        f"data set of {wanted}, or a model of {found}: `gen models` lists them."
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

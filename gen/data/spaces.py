@@ -106,16 +106,18 @@ class DataSpec:
     """What the data dictate and no recipe configures.
 
     Attributes:
-        shape: (channels, height, width) of one image.
+        shape: (channels, height, width) of one image, or of one frame of a video.
         num_classes: number of classes; 0 if the data have no labels.
         space: the space the model lives in.
+        frames: of a video; ``None`` if the data are images.
     """
 
     shape: tuple[int, int, int]
     num_classes: int
     space: Space
+    frames: int | None = None
 
     @property
     def dims(self) -> int:
-        """Number of dimensions of one image: channels x height x width."""
-        return math.prod(self.shape)
+        """Number of dimensions of one image or video: channels x (frames x) height x width."""
+        return math.prod(self.shape) * (self.frames or 1)

@@ -27,8 +27,9 @@ from gen.evaluate.denoising import denoising
 from gen.evaluate.fidelity import samples
 from gen.evaluate.judge import Judge
 from gen.evaluate.likelihood import estimators, log_probs
+from gen.evaluate.predictions import predictions
 from gen.files import finite
-from gen.model import Completes, Denoises, Encodes, GenerativeModel, Infers, Pictures, Samples, Scores
+from gen.model import Completes, Denoises, Encodes, GenerativeModel, Infers, Pictures, Predicts, Samples, Scores
 
 
 class Card(TypedDict):
@@ -53,6 +54,7 @@ _MEASURES: tuple[tuple[Any, Callable[[Any, Bench], Measured]], ...] = (
     (Infers, latent_units),
     (Denoises, denoising),
     (Completes, completions),
+    (Predicts, predictions),
     (Pictures, own_pictures),
 )
 
@@ -72,8 +74,9 @@ def evaluate(
     Args:
         model: to be judged; is put into evaluation mode, on the device where it is.
         judge: the feature space.
-        splits: uint8 images (N, C, H, W) and int64 labels (N,), or ``None``, of ``train`` and ``test``. Test is the
-            reference, train is what may have been memorised. Without labels nothing is said about classes.
+        splits: uint8 images (N, C, H, W), or videos (N, C, T, H, W), and int64 labels (N,), or ``None``, of ``train``
+            and ``test``. Test is the reference, train is what may have been memorised. Without labels nothing is said
+            about classes.
         seed: of everything random. The generators of the caller are not touched.
         num_samples: how many to draw.
         batch_size: images and samples at a time.
@@ -82,7 +85,8 @@ def evaluate(
 
     Returns:
         The card, and pictures by name, uint8 (N, C, h, w): ``samples``; ``neighbours``, ``reconstructions``,
-        ``denoised`` and ``completions`` as pairs (image, its counterpart); and whatever the model itself has to show.
+        ``denoised`` and ``completions`` as pairs (image, its counterpart); ``predictions`` as film strips; and
+        whatever the model itself has to show.
 
     Raises:
         DataError: a split is missing.

@@ -28,12 +28,15 @@ def to_uint8(images: Tensor) -> Tensor:
 def grid(images: Tensor, *, columns: int = 8) -> NDArray[np.uint8]:
     """One sheet, row by row: (N, C, H, W), uint8 or floats in [0, 1], C of 1 or 3 -> uint8 (height, width, 3).
 
+    Images much wider than high, such as film strips, get fewer columns, so that the sheet is about as wide.
+
     Points of the plane, (N, 2, 1, 1), make one map: x to the right, y upwards, the darker the more of them.
     """
     pixels = to_uint8(images.detach().cpu())
     if pixels.shape[1:] == POINT:
         return _map(pixels.flatten(1).numpy())
-    scale = max(1, SMALL // max(pixels.shape[2:]))
+    height, width = pixels.shape[2:]
+    scale, columns = max(1, SMALL // max(height, width)), max(1, columns // max(1, width // height))
     pixels = pixels.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
     sheet = make_grid(pixels, nrow=columns, padding=2 * scale, pad_value=PAPER)
     pixels_HWC: NDArray[np.uint8] = sheet.permute(1, 2, 0).contiguous().numpy()

@@ -100,6 +100,14 @@ def mirrored(images: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where((ways >= 2)[:, None, None, None], across.flip(2), across), ways
 
 
+def frame_by_frame(images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Videos (N, C, T, H, W) as images (N T, C, H, W), each with its video's label; images as they are."""
+    if images.ndim == 4:
+        return images, labels
+    frames = images.shape[2]
+    return images.movedim(2, 1).flatten(0, 1), None if labels is None else labels.repeat_interleave(frames)
+
+
 def train_judge(
     images: Tensor,
     labels: Tensor | None,
@@ -111,13 +119,13 @@ def train_judge(
     """Train a judge; the same seed, device and number of threads give the same weights.
 
     Args:
-        images: the train split, uint8 (N, C, H, W).
+        images: the train split, uint8 (N, C, H, W); of videos (N, C, T, H, W) every frame is an image.
         labels: its classes, int64 (N,), from 0; ``None`` trains it to tell mirrored images.
         validation: held-out images and labels, for the accuracies in ``facts``.
         seed: of weights, order, binarisation and shifts.
         images_budget: images to train on, counted with repetition; at least one batch.
     """
-    held_out, classes = validation
+    (images, labels), (held_out, classes) = frame_by_frame(images, labels), frame_by_frame(*validation)
     task = "mirrors" if labels is None or classes is None else "classes"
     if labels is None or classes is None:
         images, labels = mirrored(images)

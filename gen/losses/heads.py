@@ -5,25 +5,35 @@ pixel's channels, red before green before blue, in two tasks: the log-probabilit
 of one value from noise that was fixed beforehand. The same outputs and the same noise give the same value, however the
 outputs were computed (:mod:`gen.inference.pixels`).
 
-    Softmax    P = C (K - 1): free logits of K levels. It may have several modes, puts nothing outside the range, and
-               knows nothing of the levels' order [1]. With two levels it is the Bernoulli distribution
+    Softmax            P = C (K - 1): free logits of K levels. It may have several modes, puts nothing outside the
+                       range, and knows nothing of the levels' order [1]. With two levels it is Bernoulli's distribution
+    LogisticMixture    rounded logistic variables: few numbers whatever the levels, and neighbours alike [2]
+                       (:mod:`gen.losses.mixtures`)
 
 Between the channels of a pixel the order is kept by the network, whose features come in groups
 (:mod:`gen.nets.masked`), or by the head, whose outputs then know nothing of the pixel itself.
 
 [1] A. van den Oord, N. Kalchbrenner, K. Kavukcuoglu. Pixel Recurrent Neural Networks. 2016. Section 3.4.
+[2] T. Salimans, A. Karpathy, X. Chen, D. P. Kingma. PixelCNN++: Improving the PixelCNN with Discretized Logistic
+    Mixture Likelihood and Other Modifications. 2017. Section 2.1 and 2.2.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gen.checks import at_least
 from gen.data.spaces import DataSpec
+from gen.errors import RecipeError
+from gen.losses.mixtures import LogisticMixture
+
+Likelihoods = Literal["softmax", "logistic_mixture"]
+"""Heads by the names that recipes give them."""
 
 
 class Head(Protocol):
@@ -131,3 +141,24 @@ class Softmax:
         """See base."""
         levels = torch.linspace(0, 1, self.levels, dtype=outputs.dtype, device=outputs.device)
         return torch.einsum("bkc...,k->bc...", self.logits(outputs).softmax(1), levels)
+
+
+def head_for(spec: DataSpec, likelihood: Likelihoods, components: int) -> Softmax | LogisticMixture:
+    """The head that a recipe asks for; :class:`RecipeError` where it makes no sense.
+
+    Args:
+        spec: of data whose space has levels.
+        likelihood: its name.
+        components: of a mixture; a softmax does without.
+    """
+    if likelihood == "softmax":
+        return Softmax.of(spec)
+    at_least(1, components=components)
+    channels, levels = spec.shape[0], spec.space.levels
+    assert levels is not None, f"{spec.space} has no levels"
+    if channels == 1 and levels == 2:
+        raise RecipeError(
+            f"hyper.likelihood: found {likelihood} for grey images in {spec.space}; two levels have one probability, "
+            f"however it is mixed. Use softmax, which is Bernoulli's distribution here."
+        )
+    return LogisticMixture(channels, levels, components)

@@ -51,8 +51,8 @@ def logistic_scale(raw_log_scale: Tensor) -> Tensor:
     return torch.exp(F.softplus(_wide(raw_log_scale) - MIN_LOG_SCALE) + MIN_LOG_SCALE)
 
 
-def logistic_log_prob(location: Tensor, raw_log_scale: Tensor, levels: Tensor, count: int) -> Tensor:
-    """log prod_i P(k_i), P(k) a logistic density's mass in the k-th of ``count`` bins (Salimans et al. 2017, eq. 2).
+def logistic_log_mass(location: Tensor, raw_log_scale: Tensor, levels: Tensor, count: int) -> Tensor:
+    """log P(k), P(k) a logistic density's mass in the k-th of ``count`` bins (Salimans et al. 2017, eq. 2).
 
     The levels lie evenly from -1 to 1, each in the middle of its bin, of width 2 / (count - 1); the first bin begins at
     minus infinity and the last one ends at infinity. With a and b a bin's ends in units of the scale,
@@ -62,13 +62,13 @@ def logistic_log_prob(location: Tensor, raw_log_scale: Tensor, levels: Tensor, c
     whose logarithm is a sum of three terms without cancellation, wherever the bin lies; an end bin has one of them.
 
     Args:
-        location: (B, ...).
+        location: any shape.
         raw_log_scale: same shape; see :func:`logistic_scale`.
-        levels: k in [0, count), as floating-point numbers, same shape.
+        levels: k in [0, count), as floating-point numbers, broadcastable to it.
         count: number of levels.
 
     Returns:
-        (B,).
+        Same shape as ``location``.
     """
     inverse = 1 / logistic_scale(raw_log_scale)
     edge = (2 * levels + 1) / (count - 1) - 1 - _wide(location)  # where the bin ends
@@ -77,8 +77,12 @@ def logistic_log_prob(location: Tensor, raw_log_scale: Tensor, levels: Tensor, c
     above = F.logsigmoid((width - edge) * inverse)
     inside = torch.log(-torch.expm1(-width * inverse))
     first, last = levels == 0, levels == count - 1
-    log_prob = below.masked_fill(last, 0) + above.masked_fill(first, 0) + inside.masked_fill(first | last, 0)
-    return log_prob.flatten(1).sum(1)
+    return below.masked_fill(last, 0) + above.masked_fill(first, 0) + inside.masked_fill(first | last, 0)
+
+
+def logistic_log_prob(location: Tensor, raw_log_scale: Tensor, levels: Tensor, count: int) -> Tensor:
+    """log prod_i P(k_i) of :func:`logistic_log_mass`: (B, ...) -> (B,)."""
+    return logistic_log_mass(location, raw_log_scale, levels, count).flatten(1).sum(1)
 
 
 def gaussian_log_prob(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:

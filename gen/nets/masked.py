@@ -19,7 +19,7 @@ instead of H W of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,15 @@ from torch import Tensor, nn
 Step = Callable[[Tensor, int, int], Tensor]
 """A layer at one pixel: (input features (I, B), row i, column j) -> output features (O, B). Pixels come in raster
 order; the last one may be given again with other features."""
+
+
+@runtime_checkable
+class Steppable(Protocol):
+    """A layer that can run pixel by pixel."""
+
+    def steps(self, batch: int, width: int) -> Step:
+        """For ``batch`` images of ``width`` columns, with the weights as they are now."""
+        ...
 
 
 class MaskedConv2d(nn.Conv2d):
@@ -176,7 +185,7 @@ def chain(layers: Iterable[nn.Module], batch: int, width: int) -> Step:
 
 def _step(layer: nn.Module, batch: int, width: int) -> Step:
     match layer:
-        case MaskedConv2d() | ResidualBlock():
+        case Steppable():
             return layer.steps(batch, width)
         case nn.ReLU():
             return lambda x, i, j: x.relu()

@@ -1,7 +1,7 @@
 """Requests to a trained model, and its answers: what the served model and ``gen serve`` share.
 
 A request is rows and params. A row asks for one thing - draw images, score one, encode, reconstruct, complete or
-translate it - and what a model can be asked is what it has a capability for (:mod:`gen.model`).
+translate it, go on with a video - and what a model can be asked is what it has a capability for (:mod:`gen.model`).
 
     schema      what rows and params may hold
     images      pictures in the words of JSON: base64 PNG or nested lists

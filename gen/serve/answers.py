@@ -109,7 +109,8 @@ class Answerer:
         """Carry out a piece, or several that make a :meth:`company`.
 
         Returns:
-            For each what the task makes: images, uint8 (N, C, H, W); one image (C, H, W); a code (K,); log p(x), ().
+            For each what the task makes: images, uint8 (N, C, H, W); one image (C, H, W); frames (C, T, H, W); a code
+            (K,); log p(x), ().
 
         Raises:
             GenError: what the model makes is not finite; it is broken.
@@ -137,6 +138,8 @@ class Answerer:
                     answer |= self._score(result.item(), piece.shared)
                 case "encode":
                     answer["code"] = result.tolist()
+                case "predict":
+                    answer["images"] = [write(frame) for frame in result.unbind(1)]
                 case _:
                     answer["image"] = write(result)
         return answers

@@ -36,13 +36,28 @@ def read_image(value: object, shape: tuple[int, int, int], where: str) -> Pixels
     Raises:
         RequestError: it is not an image, or not one of that shape.
     """
+    return _fitting(_read(value, where), shape, where)
+
+
+def read_frames(value: object, shape: tuple[int, int, int], where: str) -> Pixels:
+    """The frames of a video, one below the other in an image: uint8 (T, H, W, C), T of at least 1.
+
+    Arguments and errors as of :func:`read_image`; the shape is that of a frame.
+    """
+    (channels, height, width), array = shape, _read(value, where)
+    frames = max(1, len(array) // height)
+    return _fitting(array, (channels, frames * height, width), where).reshape(frames, height, width, channels)
+
+
+def _read(value: object, where: str) -> Pixels:
+    """Pixels of any size, (H, W) or (H, W, C)."""
     if isinstance(value, str):
-        return _fitting(_read_png(value, where), shape, where)
+        return _read_png(value, where)
     array = _read_lists(value, where)
     if array.dtype.kind == "b" or not ((array >= 0) & (array <= 255)).all():
         found = "true and false" if array.dtype.kind == "b" else f"values from {array.min():g} to {array.max():g}"
         raise RequestError(f"{where}: found {found}, allowed whole numbers from 0 to 255. {REMEDY}.")
-    return _fitting(array.astype(np.uint8), shape, where)
+    return array.astype(np.uint8)
 
 
 def read_mask(value: object, shape: tuple[int, int, int], where: str) -> np.ndarray:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gen.evaluate.seeds import fixed_seed
-from gen.model import Completes, Encodes, GenerativeModel, Likelihood, Scores, Translates
+from gen.model import Completes, Encodes, GenerativeModel, Likelihood, Predicts, Scores, Translates
 
 WIDTH = 8
 """Images that pass through the model together, never more and never less."""
@@ -59,6 +59,9 @@ class Parts:
                 return cast(Completes, model).complete
             case "translate":
                 return cast(Translates, model).translate
+            case "predict":
+                frames = model.spec.frames - model.given()
+                return lambda x: cast(Predicts, model).predict(x, frames)
         raise AssertionError(task)
 
     def scorer(self, seed: int) -> tuple[str, Likelihood]:
@@ -93,7 +96,10 @@ class Parts:
         return self._exact[task]
 
     def inputs(self, task: str, image: Tensor, known: Tensor | None) -> tuple[Tensor, ...]:
-        """What a part takes: the image, uint8 (C, H, W), in the model's space, (1, C, H, W), and its mask."""
+        """What a part takes: the image, uint8 (C, H, W), in the model's space, (1, C, H, W), and its mask.
+
+        Frames are likewise (C, T, H, W) and (1, C, T, H, W).
+        """
         x = self.model.spec.space.encode(image[None]).to(self.device)
         if task != "complete":
             return (x,)
@@ -108,6 +114,7 @@ class Parts:
             grain = 1 if i % 2 else max(1, min(height, width) // 4)
             noise = torch.rand(channels, math.ceil(height / grain), math.ceil(width / grain)) * 255 * (i + 1) / WIDTH
             image = noise.repeat_interleave(grain, 1).repeat_interleave(grain, 2)[:, :height, :width].byte()
+            image = image if self.model.spec.frames is None else image[:, None]  # a video of one frame
             probes.append(self.inputs(task, image, torch.rand(image.shape) < 0.5))
         return probes
 

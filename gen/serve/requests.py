@@ -13,7 +13,7 @@ from torch import Tensor
 from gen.data.spaces import DataSpec
 from gen.errors import nearest
 from gen.serve.errors import RequestError, shown
-from gen.serve.images import read_image, read_mask
+from gen.serve.images import read_frames, read_image, read_mask
 from gen.serve.schema import COLDEST, HOTTEST, LARGEST, PARAM_FIELDS, ROW_FIELDS, TASKS
 
 
@@ -35,7 +35,7 @@ class Row:
         task: a key of :data:`gen.serve.schema.TASKS`.
         count: images to draw.
         label: class to draw.
-        image: uint8 (C, H, W).
+        image: uint8 (C, H, W), or the frames of a video (C, T, H, W).
         known: bool (C, H, W).
     """
 
@@ -145,7 +145,8 @@ def _row(number: int, task: str, count: int, found: Mapping[str, Any], *, spec: 
             raise RequestError(f"{where}: label: this model takes no labels. Leave it out.")
         label = _whole(found["label"], f"{where}: label", 0, spec.num_classes - 1)
     if "image" in found:
-        image = torch.tensor(read_image(found["image"], spec.shape, f"{where}: image")).permute(2, 0, 1)
+        read = read_image if spec.frames is None else read_frames
+        image = torch.tensor(read(found["image"], spec.shape, f"{where}: image")).movedim(-1, 0)
     if "mask" in found:
         known = torch.tensor(read_mask(found["mask"], spec.shape, f"{where}: mask")).permute(2, 0, 1)
     return Row(number, task, count, label, image, known)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gen.data.spaces import DataSpec
-from gen.model import Completes, Encodes, GenerativeModel, Samples, Scores, Translates
+from gen.model import Completes, Encodes, GenerativeModel, Predicts, Samples, Scores, Translates
 
 LARGEST = 10_000
 """Most images in one request: those to draw and those that are sent."""
@@ -76,13 +76,20 @@ TASKS: dict[str, Task] = {
     "reconstruct": Task(Encodes, ("image",), (), "encode an image, and decode it again", {"image": "an image"}),
     "complete": Task(Completes, ("image", "mask"), (), "draw the unknown pixels of an image", {"image": "an image"}),
     "translate": Task(Translates, ("image",), (), "turn an image into one of the other kind", {"image": "an image"}),
+    "predict": Task(
+        Predicts,
+        ("image",),
+        (),
+        "draw the frames that follow",
+        {"images": "as many frames as it was trained to predict"},
+    ),
 }
 
 ROW_FIELDS: tuple[Field, ...] = (
     Field("task", "string", "sample", "what to do", tuple(TASKS)),
     Field("count", "long", 1, "sample: images to draw"),
     Field("label", "long", None, "sample: class to draw, for models that take one; from 0"),
-    Field("image", "image", None, "the image, where the task needs one"),
+    Field("image", "image", None, "the image, where the task needs one; predict: frames, one below the other"),
     Field("mask", "image", None, "complete: known pixels are not zero; the others are drawn"),
 )
 
@@ -108,10 +115,14 @@ def json_schema(spec: DataSpec, tasks: tuple[str, ...], *, conditional: bool) ->
     def rows_of_numbers(size: int, items: dict[str, Any]) -> dict[str, Any]:
         return {"type": "array", "minItems": size, "maxItems": size, "items": items}
 
+    def rows(items: dict[str, Any]) -> dict[str, Any]:
+        """Of an image, or of one frame after the other."""
+        found = rows_of_numbers(height, rows_of_numbers(width, items))
+        return found if spec.frames is None else {key: found[key] for key in ("type", "minItems", "items")}
+
     def picture(number: dict[str, Any]) -> dict[str, Any]:
         pixel = rows_of_numbers(channels, number)
-        deep = rows_of_numbers(height, rows_of_numbers(width, pixel))
-        flat = rows_of_numbers(height, rows_of_numbers(width, number))
+        deep, flat = rows(pixel), rows(number)
         png = {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/png"}
         return {"anyOf": [png, deep, flat] if channels == 1 or number["type"] != "integer" else [png, deep]}
 

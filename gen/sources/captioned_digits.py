@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from gen.data.sample import Collection, Pixels, Sample, Source
-from gen.sources.common.glyphs import CLASSES, alphabet
+from gen.sources.common.glyphs import CLASSES, alphabet, outline, scaled
 from gen.sources.common.synthetic import check, generated, generator
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -25,7 +24,6 @@ _COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")  # at a sixth o
 _ROWS, _COLUMNS = ("top", "", "bottom"), ("left", "", "right")
 _SMALL, _LARGE, _BETWEEN = (0.26, 0.32), (0.42, 0.48), 0.37  # longer side of a digit, as a share of the canvas
 _HUES = 0.25  # how far a hue lies from that of its name at most, as a share of the way to the next name
-_INK = 0.25  # a pixel of at least this share of the highest brightness is inside the outline; fainter ones blur it
 
 
 class Measured(NamedTuple):
@@ -102,7 +100,7 @@ def measure(canvas: Pixels) -> Measured:
     """What is seen on a canvas, uint8 (H, W, 3), with some ink on it."""
     bright = canvas.max(2).astype(np.float64)
     height, width = bright.shape
-    top, bottom, left, right = _outline(canvas.max(2))
+    top, bottom, left, right = outline(canvas.max(2))
     colour = canvas.sum((0, 1)) / canvas.sum((0, 1)).max()
     return Measured(
         float(bright.sum(0) @ (np.arange(width) + 0.5) / bright.sum() / width),
@@ -135,7 +133,7 @@ class Painter:
         row = int(rng.integers(len(glyphs.images)))
         digit = int(glyphs.labels[row])
         side = rng.uniform(*(_SMALL, _LARGE)[rng.integers(2)]) * self.size
-        shape = _scaled(glyphs.images[row], round(side))
+        shape = scaled(glyphs.images[row], round(side))
         canvas = np.zeros((self.size, self.size, 3), np.uint8)
         top, left = (self._corner(rng, shape, axis) for axis in (0, 1))
         hue = (rng.integers(len(_COLOURS)) + rng.uniform(-_HUES, _HUES)) / len(_COLOURS)
@@ -163,18 +161,3 @@ class Painter:
         third = rng.integers(3) + np.array([0, 1])
         low, high = np.clip(third * self.size / 3 - centre, 0, self.size - len(ink))
         return int(rng.integers(np.ceil(low), np.floor(high) + 1))
-
-
-def _scaled(glyph: Pixels, side: int) -> Pixels:
-    """The ink of a digit (H, W) cut out, and scaled so that its longer side is ``side`` pixels."""
-    top, bottom, left, right = _outline(glyph)
-    cut = Image.fromarray(glyph[top:bottom, left:right])
-    scale = side / max(cut.size)
-    return np.asarray(cut.resize([max(1, round(scale * length)) for length in cut.size], Image.Resampling.BICUBIC))
-
-
-def _outline(bright: Pixels) -> tuple[int, int, int, int]:
-    """The box around the ink of a picture (H, W): its slices are top:bottom and left:right."""
-    inside = bright >= _INK * bright.max()
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1

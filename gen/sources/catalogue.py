@@ -30,6 +30,7 @@ from gen.sources.moving_digits import moving_digits
 from gen.sources.named import named
 from gen.sources.pairs import pairs
 from gen.sources.photos import photos
+from gen.sources.placed_digits import placed_digits
 from gen.sources.stacked_digits import stacked_digits
 from gen.sources.tars import TarSet, tars
 from gen.sources.torchvision import torchvision
@@ -51,6 +52,7 @@ SOURCES: Mapping[str, Callable[..., Collection | TarSet]] = {
         moving_digits,
         stacked_digits,
         captioned_digits,
+        placed_digits,
         mixture,
         dead_leaves,
     )

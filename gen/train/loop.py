@@ -16,27 +16,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from gen.data.augment import Augment
 from gen.data.loader import arrange
 from gen.data.order import order
-from gen.data.reading import Reading
+from gen.data.reading import Reading, spec_of
 from gen.data.sample import Drawn
-from gen.data.spaces import DataSpec, Space
-from gen.errors import PreemptedError, TrainingError
+from gen.data.spaces import Space
+from gen.errors import PreemptedError, RecipeError, TrainingError
 from gen.evaluate.grids import save_png
+from gen.evaluate.predictions import STRIPS
 from gen.files import atomic_directory
-from gen.model import Batch, GenerativeModel, Progress
+from gen.model import Batch, GenerativeModel, Predicts, Progress
 from gen.recipe import Recipe
-from gen.registry import build
+from gen.registry import build, entry
 from gen.store import load_model, save_model
 from gen.train import checkpoint
 from gen.train.checkpoint import Clock
 from gen.train.context import Context
 from gen.train.ema import Average
 from gen.train.events import EventLog
-from gen.train.observe import Sums, draw, validate
+from gen.train.observe import Sums, draw, predict, validate
 from gen.train.optim import override
 from gen.train.parallel import Parallel
 from gen.train.step import NotFiniteError, Stepper, seed_step
@@ -124,9 +126,11 @@ class _Run:
         self.reader = reading.open(data, "train", device=device)
         self.validation = reading.open(data, "validation", device=device)
         self.space = Space.parse(recipe.space)
-        spec = DataSpec(
-            shape=self.reader.manifest.image_shape, num_classes=len(self.reader.manifest.classes), space=self.space
-        )
+        spec = spec_of(self.reader.manifest, self.space, videos=entry(recipe.model).cls.videos)
+        if training.channels_last and spec.frames is not None:
+            raise RecipeError(
+                "training.channels_last: found true for a model of videos; it is for images. Leave it out."
+            )
         self.format = torch.channels_last if training.channels_last else torch.contiguous_format
         self.augment = Augment.parse(training.augment)
         self.identity = checkpoint.identity(recipe, data=self.reader.digest, code=code)
@@ -303,7 +307,11 @@ class _Run:
         if self.events is None:
             return
         seed_step(self.recipe.training.seed, DRAW_GRID, 0)
-        for name, images in draw(self.result).items():
+        stacks = draw(self.result)
+        if isinstance(self.result, Predicts):
+            held_out = self.validation.batch(np.arange(min(STRIPS, len(self.validation))))
+            stacks["predictions"] = predict(self.result, self.space, self._encode(held_out).x)
+        for name, images in stacks.items():
             path = self.directory / "pictures" / name / f"{self.clock.images:012d}.png"
             save_png(path, images)
             self._event("picture", name=name, path=str(path.relative_to(self.directory)))

@@ -10,7 +10,9 @@ from torch import Tensor
 from gen.data.loader import evaluation_batches
 from gen.data.reader import Reader
 from gen.data.sample import Drawn
-from gen.model import Batch, GenerativeModel, Pictures, Samples
+from gen.data.spaces import Space
+from gen.evaluate.predictions import film_strips
+from gen.model import Batch, GenerativeModel, Pictures, Predicts, Samples
 from gen.train.parallel import Parallel
 from gen.train.step import seed_step
 
@@ -96,3 +98,10 @@ def draw(model: GenerativeModel) -> dict[str, Tensor]:
     if isinstance(model, Pictures):
         stacks |= {name: images[:SHOWN] for name, images in model.pictures().items()}
     return stacks
+
+
+@torch.no_grad()
+def predict(model: Predicts, space: Space, x: Tensor) -> Tensor:
+    """Film strips of held-out videos (N, C, T, H, W), and below each one way to go on that the model draws."""
+    future = model.predict(x[:, :, : model.given()], x.shape[2] - model.given())
+    return film_strips(space.decode(x), [space.decode(future)])

@@ -24,7 +24,7 @@ from getpass import getuser
 from pathlib import Path
 
 from gen.files import digest, writing
-from pipelines.lifeline import BusyError, sole_writer
+from pipelines.lifeline import BusyError, meeting_place, sole_writer
 from pipelines.tracking.server import TrackingError
 from pipelines.tracking.shelf import Model, Shelf
 
@@ -76,7 +76,7 @@ def only_mover(shelf: Shelf, name: str, *, wait: float = WAIT_S, break_lease: bo
         with sole_writer(database.parent, wait=wait, name=f"promotion-{name}.lock"):
             yield Held(confirm=lambda: None)
         return
-    folder = _folder()
+    folder = meeting_place()
     deadline = time.monotonic() + wait
     with sole_writer(folder, wait=wait, name=f"{digest([shelf.uri, name])[:16]}.lock"):
         lease = _Lease(shelf, name, f"{socket.gethostname()}/{_identity(folder)}")
@@ -86,11 +86,6 @@ def only_mover(shelf: Shelf, name: str, *, wait: float = WAIT_S, break_lease: bo
         finally:
             with suppress(TrackingError):  # what was to be done is done or recorded; this machine takes it over later
                 lease.give_back()
-
-
-def _folder() -> Path:
-    """Where this user's processes on this machine meet, whatever project they work in."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gen" / "locks"
 
 
 def _identity(folder: Path) -> str:

@@ -22,6 +22,7 @@ CAPTIONS = {
     "neighbours": "Samples closest to the training images, each followed by the training image it is closest to",
     "reconstructions": "Test images, each followed by what is left of it after encoding and decoding",
     "completions": "Test images, each followed by what the model makes of its upper half",
+    "predictions": "Test videos, each above two ways to go on that the model draws, blank where frames were given",
 }
 WORDS = {
     "nats": "log p, nats",
@@ -193,7 +194,7 @@ def _model(entry: Entry, row: Row) -> dict[str, Any]:
         "published": row["published"],
         "gates": [verdict(gate) for gate in entry.gates],
         "commands": {
-            f"gen sample {entry.recipe}": "draw some more",
+            **({f"gen sample {entry.recipe}": "draw some more"} if entry.samples else {}),
             f"dvc repro train@{entry.recipe}": "train it again if its model, recipe or data changed",
             "gen ui": "look at its run in MLflow",
         },

@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gen.data.manifest import manifest_digest, read_manifest
+from gen.data.reading import spec_of
 from gen.data.spaces import DataSpec, Space
 from gen.errors import DataError, GenError, PreemptedError, RecipeError
 from gen.recipe import Recipe
-from gen.registry import build
+from gen.registry import build, entry
 from pipelines.cluster.plan import Past, Plan, Scheduler
 from pipelines.cluster.training import check_slices
 from pipelines.cluster.trials import run_trials
@@ -163,7 +164,7 @@ def _making(
         reading=params.resources_of(recipe.name).reading,
         examination=Examination(wanted.objective.score, data, judge, evaluation.samples, evaluation.seed),
     )
-    spec = DataSpec(shape=manifest.image_shape, num_classes=len(manifest.classes), space=Space.parse(recipe.space))
+    spec = spec_of(manifest, Space.parse(recipe.space), videos=entry(recipe.model).cls.videos)
     return facts, making, spec
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from gen.errors import GenError, RecipeError
-from pipelines.lifeline import sole_writer
+from gen.files import digest
+from pipelines.lifeline import meeting_place, sole_writer
 
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -103,7 +104,11 @@ def artifacts_of(uri: str, root: Path) -> Path | None:
     """Root of the artifacts of a database; a server chooses its own. MLflow's default is the current directory."""
     if (path := _database(uri)) is not None:
         return path.with_name("artifacts")
-    return (root / "mlflow" / "artifacts").resolve() if urlsplit(uri).scheme.split("+")[0] in DATABASES else None
+    return (root / "mlflow" / "artifacts").resolve() if _is_database_server(uri) else None
+
+
+def _is_database_server(uri: str) -> bool:
+    return urlsplit(uri).scheme.split("+")[0] in DATABASES
 
 
 def client(root: Path) -> Any:
@@ -113,7 +118,12 @@ def client(root: Path) -> Any:
         with sole_writer(database.parent, wait=60.0, name="create.lock"):
             if not database.exists():
                 _create(database)
-    return mlflow.MlflowClient(tracking_uri=uri)
+    made = mlflow.MlflowClient(tracking_uri=uri)
+    if _is_database_server(uri):
+        # MLflow makes the tables of an empty database when it is first asked, and falls over who does so meanwhile.
+        with sole_writer(meeting_place(), wait=60.0, name=f"{digest([uri])[:16]}.create.lock"):
+            made.search_experiments(max_results=1)
+    return made
 
 
 def server_command(root: Path, *, port: int) -> tuple[list[str], dict[str, str]]:

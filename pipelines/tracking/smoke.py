@@ -60,7 +60,7 @@ def _problem(task: str, answer: Mapping[str, Any], spec: DataSpec) -> str | None
     if set(answer) != set(TASKS[task].answer):
         return f"with {', '.join(answer) or 'nothing'}; promised are {', '.join(TASKS[task].answer)}"
     channels, height, width = spec.shape
-    pictures = answer["images"] if task == "sample" else [answer["image"]] if "image" in answer else []
+    pictures = answer["images"] if "images" in answer else [answer["image"]] if "image" in answer else []
     if task == "sample" and len(pictures) != DRAWN:
         return f"with {len(pictures)} images; asked for were {DRAWN}"
     for picture in pictures:

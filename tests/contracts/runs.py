@@ -18,6 +18,7 @@ from gen.recipe import Recipe
 from gen.train import checkpoint
 from gen.train.context import ProcessContext
 from gen.train.loop import _Run, fit
+from tests.toys import toy_data
 
 READING = Reading()
 
@@ -73,7 +74,8 @@ def _rank(rank: int, world: int, port: int, recipes: list[Recipe], data: Path, r
     dist.init_process_group("gloo", rank=rank, world_size=world)
     for recipe in recipes:
         context = ProcessContext(rank=rank, world=world)
-        training = _Run(recipe, data=data, directory=root / recipe.name, context=context, code="", reading=reading)
+        shards, directory = toy_data(recipe.model, data), root / recipe.name
+        training = _Run(recipe, data=shards, directory=directory, context=context, code="", reading=reading)
         training.train()
         training.close()
         model = training.model

@@ -12,18 +12,31 @@ from torch import Tensor
 
 from gen.data.reader import open_split
 from gen.errors import RecipeError
-from gen.model import Batch, Completes, Denoises, Encodes, GenerativeModel, Infers, Pictures, Progress, Samples, Scores
+from gen.model import (
+    Batch,
+    Completes,
+    Denoises,
+    Encodes,
+    GenerativeModel,
+    Infers,
+    Pictures,
+    Predicts,
+    Progress,
+    Samples,
+    Scores,
+)
 from gen.registry import build, entry, list_models
 from gen.train.optim import make_optimizer
-from tests.toys import SPEC, TOY_HYPER, toy_spec
+from tests.toys import SPEC, TOY_HYPER, toy_data, toy_spec, toy_specs
 
 MODELS = list_models()
 BUDGET = 64
 
 
-@pytest.fixture(scope="module")
-def images(toy_shards: Path) -> tuple[Tensor, Tensor]:
-    pixels, labels, *_ = open_split(toy_shards, "train").batch(torch.arange(64).mul(3).numpy())
+@pytest.fixture
+def images(name: str, toy_shards: Path) -> tuple[Tensor, Tensor]:
+    """Of the kind that the model of the test takes: images, or videos."""
+    pixels, labels, *_ = open_split(toy_data(name, toy_shards), "train").batch(torch.arange(64).mul(3).numpy())
     assert labels is not None
     return pixels, labels
 
@@ -160,7 +173,9 @@ def test_capabilities_keep_their_shapes_and_spaces(name: str, images: tuple[Tens
     model = built(name, images, torch.float32).eval()
     space = model.spec.space
     x = space.encode(images[0][:5])
-    assert any(isinstance(model, c) for c in (Samples, Scores, Encodes)), "a model must be able to do something"
+    assert any(isinstance(model, c) for c in (Samples, Scores, Encodes, Predicts)), (
+        "a model must be able to do something"
+    )
     before = copy.deepcopy(model.state_dict())
     if isinstance(model, Samples):
         torch.manual_seed(0)
@@ -179,6 +194,15 @@ def test_capabilities_keep_their_shapes_and_spaces(name: str, images: tuple[Tens
         code = model.encode(x)
         assert code.shape[0] == 5 and code.ndim == 2
         assert model.decode(code).shape == x.shape
+    if isinstance(model, Predicts):
+        context = x[:, :, : model.given()]
+        torch.manual_seed(0)
+        predicted = model.predict(context, 3)
+        assert predicted.shape == (5, x.shape[1], 3, *x.shape[3:]) and torch.isfinite(predicted).all()
+        torch.manual_seed(0)
+        torch.testing.assert_close(model.predict(context, 3), predicted, rtol=0, atol=0)
+        log_p = model.frame_log_probs(x)
+        assert log_p.shape == (5, x.shape[2] - model.given()) and torch.isfinite(log_p).all()
     if isinstance(model, Completes):
         known = torch.rand_like(x) < 0.5
         filled = model.complete(x, known)
@@ -200,7 +224,7 @@ def test_capabilities_keep_their_shapes_and_spaces(name: str, images: tuple[Tens
 
 @pytest.mark.parametrize("name", MODELS)
 def test_refuses_a_space_its_objective_is_not_meant_for(name: str) -> None:
-    for kind, spec in SPEC.items():
+    for kind, spec in toy_specs(name).items():
         if kind in entry(name).cls.spaces:
             build(name, spec, **TOY_HYPER[name])
         else:

@@ -14,7 +14,7 @@ import torch
 from gen.registry import list_models
 from gen.train import events
 from tests.contracts.runs import run, run_in_processes, state, worst
-from tests.toys import toy_recipe
+from tests.toys import toy_data, toy_recipe
 
 MODELS = list_models()
 
@@ -23,11 +23,12 @@ MODELS = list_models()
 def test_stop_and_resume_is_bit_equal(name: str, toy_shards: Path, tmp_path: Path) -> None:
     """Interrupted twice, at steps no report or checkpoint falls on, a run ends with the very same bits."""
     recipe = toy_recipe(name, ema=16, images=192)
-    golden = run(recipe, toy_shards, tmp_path / "golden")
+    data = toy_data(name, toy_shards)
+    golden = run(recipe, data, tmp_path / "golden")
     for stop_after in (2, 2):
-        run(recipe, toy_shards, tmp_path / "resumed", stop_after=stop_after)
+        run(recipe, data, tmp_path / "resumed", stop_after=stop_after)
         assert not (tmp_path / "resumed" / "final").exists()
-    resumed = run(recipe, toy_shards, tmp_path / "resumed")
+    resumed = run(recipe, data, tmp_path / "resumed")
     assert resumed.keys() == golden.keys()
     for key, tensor in golden.items():
         assert torch.equal(resumed[key], tensor), key

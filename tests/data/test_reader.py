@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from gen.data.manifest import read_manifest
 from gen.data.reader import Indexed, Reader, Resident, everything, open_split
+from gen.data.reading import spec_of
+from gen.data.spaces import DataSpec, Space
 from gen.errors import DataError
 from gen.shards.write import Format, write_shards
 from tests.data.tiny import tiny
@@ -159,7 +161,12 @@ def test_shapes_of_images_and_of_videos(tmp_path: Path) -> None:
     write_shards(rich(shape=(2, 4, 5, 3)), tmp_path / "x")
     manifest = read_manifest(tmp_path / "x")
     assert manifest.shape == (3, 2, 4, 5)
+    space = Space.parse("levels(4)")
+    assert spec_of(manifest, space, videos=True) == DataSpec((3, 4, 5), len(manifest.classes), space, frames=2)
     with pytest.raises(DataError, match=r"holds videos of shape \(3, 2, 4, 5\), where images \(C, H, W\) are needed"):
-        _ = manifest.image_shape
+        spec_of(manifest, space)
     write_shards(tiny(), tmp_path / "y")
-    assert read_manifest(tmp_path / "y").image_shape == (1, 4, 4)
+    manifest = read_manifest(tmp_path / "y")
+    assert spec_of(manifest, space) == DataSpec((1, 4, 4), len(manifest.classes), space)
+    with pytest.raises(DataError, match=r"holds images of shape \(1, 4, 4\), where videos \(C, T, H, W\) are needed"):
+        spec_of(manifest, space, videos=True)

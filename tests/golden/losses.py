@@ -23,7 +23,7 @@ from gen.registry import build
 from gen.train.loop import BUILD, INITIALIZE
 from gen.train.parallel import Parallel
 from gen.train.step import Stepper, seed_step
-from tests.toys import TOY_HYPER, toy_spec
+from tests.toys import TOY_HYPER, toy_data, toy_spec
 
 GOLDEN = Path(__file__).parent
 STEPS, BATCH, SEED = 10, 8, 0
@@ -61,7 +61,7 @@ def losses(name: str, shards: Path) -> list[Update]:
     """The losses of a registered model on the toy digits, one for every update."""
     with exactly():
         spec = toy_spec(name)
-        reader = open_split(shards, "train")
+        reader = open_split(toy_data(name, shards), "train")
         loader = Loader(reader, Shuffled(SEED, len(reader)), batch=BATCH, parts=[0], of=1)
         seed_step(SEED, BUILD, 0)
         model = build(name, spec, **TOY_HYPER[name])

@@ -11,10 +11,9 @@ import tempfile
 from pathlib import Path
 
 from gen.registry import list_models
-from gen.shards.write import write_shards
 from gen.sources.digits import digits
 from tests.golden.losses import losses, path, write
-from tests.toys import toy_digits
+from tests.toys import write_toys
 
 
 def main() -> None:
@@ -25,7 +24,7 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(sorted(unknown))}. Allowed: {', '.join(list_models())}.")
     with tempfile.TemporaryDirectory() as folder:
         shards = Path(folder) / "shards"
-        write_shards(toy_digits(digits()), shards)
+        write_toys(digits(), shards)
         for name in names:
             file = path(name)
             before = file.read_text() if file.exists() else ""

@@ -59,6 +59,67 @@ class Tiny:
 
 FAMILY: dict[str, Tiny] = {
     "pixelcnn": Tiny("pixelcnn", {"features": 12, "blocks": 1, "kernel": 3, "head": 12}),
+    "pixelcnn-mixture": Tiny(
+        "pixelcnn",
+        {"features": 12, "blocks": 1, "kernel": 3, "head": 12, "likelihood": "logistic_mixture", "components": 3},
+        enumerable=(((1, 2, 4), "levels(3)"), (COLOUR, "levels(2)")),
+        larger=(((1, 5, 6), "levels(16)"), ((3, 5, 4), "levels(16)")),
+    ),
+    "pixelcnn_pp": Tiny(
+        "pixelcnn_pp",
+        {"features": 4, "resnets": 1, "scales": 2, "components": 2},
+        enumerable=(((1, 2, 4), "levels(3)"), (COLOUR, "levels(2)")),
+        larger=(((1, 5, 6), "levels(16)"), ((3, 5, 4), "levels(16)")),
+    ),
+    "pixelcnn_pp-bits": Tiny(
+        "pixelcnn_pp",
+        {"features": 4, "resnets": 2, "scales": 2},
+        enumerable=(((1, 3, 4), "binary_fixed"),),
+        larger=(((1, 7, 5), "binary_fixed"),),
+    ),
+    "multiscale_pixelrnn": Tiny(  # not in raster order: the rest is in test_multiscale.py
+        "multiscale_pixelrnn",
+        {"features": 6, "layers": 2, "small_layers": 2, "kernel": 3, "head": 6, "maps": 3},
+        enumerable=(((1, 3, 4), "binary_fixed"), ((3, 2, 3), "levels(2)")),
+        larger=(),
+    ),
+    "gated_pixelcnn": Tiny("gated_pixelcnn", {"features": 6, "layers": 3, "kernel": 3, "head": 12}),
+    "pixel_lstm": Tiny("pixel_lstm", {"hidden": 8, "layers": 2}),
+    "row_lstm": Tiny("row_lstm", {"features": 6, "layers": 2, "kernel": 3, "head": 24}),
+    "diagonal_bilstm": Tiny("diagonal_bilstm", {"features": 6, "layers": 2, "kernel": 3, "head": 24}),
+    "diagonal_bilstm, one direction": Tiny(
+        "diagonal_bilstm", {"features": 6, "layers": 2, "directions": 1, "kernel": 3, "head": 24}
+    ),
+    "spatial_lstm": Tiny(
+        "spatial_lstm",
+        {"hidden": 6, "components": 3, "scales": 2, "features": 4, "neighbourhood": 3},
+        enumerable=((GREY, "levels(2)"), ((1, 2, 3), "levels(4)")),
+        larger=(((1, 5, 6), "levels(5)"), ((1, 5, 4), "dequantized")),
+    ),
+    "spatial_lstm, two layers and a softmax": Tiny(
+        "spatial_lstm",
+        {"hidden": 6, "layers": 2, "likelihood": "softmax"},
+        enumerable=((GREY, "binary_fixed"),),
+        larger=(((1, 4, 5), "levels(3)"),),
+    ),
+    "spatial_lstm, no layer": Tiny(
+        "spatial_lstm",
+        {"layers": 0, "components": 3, "scales": 2, "features": 4},
+        enumerable=((GREY, "levels(2)"),),
+        larger=(((1, 6, 7), "dequantized"),),
+    ),
+    "conditional_pixelcnn, everywhere": Tiny(
+        "conditional_pixelcnn",
+        {"where": "everywhere", "embedding": 4, "features": 6, "layers": 3, "kernel": 3, "head": 12},
+        condition=lambda count: torch.randint(5, (count,)),
+        classes=5,
+    ),
+    "conditional_pixelcnn, by location": Tiny(
+        "conditional_pixelcnn",
+        {"where": "by_location", "embedding": 3, "hidden": (), "features": 6, "layers": 3, "kernel": 3, "head": 12},
+        condition=lambda count: torch.randint(5, (count,)),
+        classes=5,
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import math
 
@@ -13,15 +14,25 @@ from scipy.linalg import sqrtm
 
 from gen.data.spaces import DataSpec, Space
 from gen.errors import DataError, GenError, StoreError
-from gen.evaluate.bench import in_space, space_view
+from gen.evaluate.bench import Bench, in_space, space_view
 from gen.evaluate.card import evaluate, flatten
 from gen.evaluate.classes import class_balance
 from gen.evaluate.codes import linear_probe, mean_squared_error, peak_signal_to_noise
 from gen.evaluate.distances import density_coverage, frechet_distance, kernel_distance, precision_recall
 from gen.evaluate.grids import PAPER, grid, save_png
-from gen.evaluate.judge import Judge, _half_binarised, accuracy, extract, load_judge, save_judge, train_judge
+from gen.evaluate.judge import (
+    Judge,
+    _half_binarised,
+    accuracy,
+    extract,
+    frame_by_frame,
+    load_judge,
+    save_judge,
+    train_judge,
+)
 from gen.evaluate.likelihood import log_likelihoods
 from gen.evaluate.memorisation import memorisation, nearest
+from gen.evaluate.predictions import predictions
 from gen.evaluate.samples import draw, independent_pixels, random_rows, sampling_speed
 from gen.evaluate.seeds import fixed_seed
 from gen.model import GenerativeModel, Likelihood
@@ -512,7 +523,69 @@ def test_views_and_encodings_of_one_seed_show_the_same_bits():
     assert abs(float((x - images / 255).mean())) < 0.01
 
 
+# ---- predictions ------------------------------------------------------------------------------------------------
+
+
+class Fade:
+    """Predicts frames of one grey, and finds every true frame as probable as the last one before it says."""
+
+    spec = DataSpec((1, 2, 3), 0, Space.parse("levels(3)"), frames=5)
+
+    def given(self):
+        return 2
+
+    def predict(self, context, frames):
+        return context[:, :, -1:].expand(-1, -1, frames, -1, -1) / 2
+
+    def frame_log_probs(self, x):
+        return -1 - x[:, :, 1:-1].sum((1, 3, 4))
+
+    def parameters(self):
+        return iter([torch.zeros(1)])
+
+    buffers = parameters
+
+
+def test_predictions_are_scored_by_frame_and_against_independent_pixels():
+    torch.manual_seed(0)
+    train, test = (torch.randint(0, 256, (n, 1, 5, 2, 3), dtype=torch.uint8) for n in (40, 30))
+    bench = Bench(Fade(), None, (train, None), (test, None), 0, 0, 7, None)
+    scores, pictures = predictions(bench.model, bench)
+    expected = -1 - bench.test_x[:, :, 1:4].sum((1, 3, 4)).double()  # (30, 3)
+    assert scores["nats"]["value"] == pytest.approx(float(expected.mean()), rel=1e-6)
+    assert scores["bits_per_dim"]["value"] == pytest.approx(-float(expected.mean()) / (6 * math.log(2)), rel=1e-6)
+    facts = scores["nats"]["protocol"]
+    assert (facts["kind"], facts["per"], facts["frames_given"], facts["frames_predicted"]) == ("exact", "frame", 2, 3)
+    assert facts["standard_error_nats"] == pytest.approx(float(expected.mean(1).std()) / math.sqrt(30), rel=1e-6)
+    of_train, of_test = ((view[:, 0, 2:] / 127.5).round() for view in (bench.train_view, bench.test_view))
+    total = 0.0
+    for t, i, j in itertools.product(range(3), range(2), range(3)):
+        for level in of_test[:, t, i, j]:
+            total += math.log(((of_train[:, t, i, j] == level).sum() + 1) / 43)
+    assert scores["independent_nats"]["value"] == pytest.approx(total / 90, rel=1e-9)
+    strips = pictures["predictions"]
+    assert strips.shape == (8 * 3, 1, 2 * 16, 5 * (3 * 16 + 2) - 2)
+    assert (strips[1, 0, :, : 2 * 50] == PAPER).all(), "below the frames given there is nothing"
+    assert torch.equal(strips[1], strips[2]) and not torch.equal(strips[0], strips[1])
+    assert (strips[1, 0, :16, 100:116] == strips[0, 0, 0, 50] // 2 + strips[0, 0, 0, 50] % 2).all()
+
+
+def test_the_judge_sees_the_frames_of_videos():
+    videos, labels = torch.randint(0, 256, (6, 3, 5, 4, 2), dtype=torch.uint8), torch.arange(6)
+    frames, of_frames = frame_by_frame(videos, labels)
+    assert all(torch.equal(frames[n * 5 + t], videos[n, :, t]) for n in range(6) for t in range(5))
+    assert of_frames.tolist() == [n for n in range(6) for _ in range(5)]
+    assert frame_by_frame(frames, None) == (frames, None)
+    of_videos, of_images = (train_judge(x, None, (x, None), images_budget=64) for x in (videos, frames))
+    assert of_videos.hash == of_images.hash
+
+
 # ---- grids ----------------------------------------------------------------------------------------------------------
+
+
+def test_film_strips_get_fewer_columns():
+    strips = torch.zeros(8, 1, 48, 8 * 48)
+    assert grid(strips).shape[:2] == (8 * 50 + 2, 8 * 48 + 4)
 
 
 def test_grid_puts_images_row_by_row_on_light_paper(tmp_path):

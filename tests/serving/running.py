@@ -15,7 +15,7 @@ import torch
 import uvicorn
 
 from gen.data.plain import write_png
-from gen.data.spaces import DataSpec, Space
+from gen.data.spaces import DataSpec
 from gen.model import GenerativeModel
 from gen.registry import build, entry
 from gen.serve import Answerer
@@ -23,7 +23,7 @@ from pipelines.serving.app import Limits, make_app
 from pipelines.serving.engine import Engine
 from pipelines.serving.follow import Follower
 from pipelines.serving.sources import Hosted
-from tests.toys import TOY_HYPER
+from tests.toys import TOY_HYPER, toy_spec
 
 SHAPE = (1, 8, 4)
 HYPER = {**TOY_HYPER, "sparse_coding": {"patch": 3, "atoms": 8}}
@@ -33,7 +33,8 @@ def model(name: str, *, seed: int = 0, shape: tuple[int, int, int] = SHAPE, spre
     """A small model whose weights are random, and not so small that everything is grey."""
     torch.manual_seed(seed)
     cls = entry(name).cls
-    spec = DataSpec(shape, 3 if cls.conditional else 0, Space.parse(cls.spaces[0]))
+    toy = toy_spec(name)
+    spec = DataSpec(shape, 3 if cls.conditional else 0, toy.space, toy.frames)
     made = build(name, spec, **HYPER[name])
     for parameter in made.parameters():
         if name not in ("factor", "sparse_coding"):

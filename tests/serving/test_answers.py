@@ -187,6 +187,25 @@ def test_labels_reach_the_model():
     assert [np.unique(each["images"]).tolist() for each in answers] == [[191], [64], [128]]
 
 
+def test_a_video_goes_on_from_frames_below_each_other():
+    made = model("video_pixel_network")
+    answerer, frames = Answerer(made), np.stack(images(3))
+    tall = frames.reshape(-1, frames.shape[2])
+    (found,) = answerer([{"task": "predict", "image": png(tall)}], {"seed": 2, "format": "array"})
+    predicted = made.spec.frames - made.given()
+    assert np.shape(found["images"]) == (predicted, *SHAPE[1:], 1)
+    (again,) = answerer([{"task": "predict", "image": tall.tolist()}], {"seed": 2, "format": "array"})
+    (fewer,) = answerer([{"task": "predict", "image": png(frames[-1])}], {"seed": 2, "format": "array"})
+    (other,) = answerer([{"task": "predict", "image": png(tall)}], {"seed": 3, "format": "array"})
+    assert again == found and fewer != found and other != found
+    with pytest.raises(RequestError, match=r"image: found 23 x 4 pixels .*, the model takes 16 x 4 pixels"):
+        answerer([{"task": "predict", "image": png(tall[:-1])}])
+    with pytest.raises(RequestError, match=r"image: found 5 x 4 pixels .*, the model takes 8 x 4 pixels"):
+        answerer([{"task": "predict", "image": png(tall[:5])}])
+    with pytest.raises(RequestError, match=r"this model cannot do 'sample'.* It can: predict"):
+        answerer([{"count": 2}])
+
+
 def test_a_model_that_translates_does_so_in_batches_of_one_size():
     made = Mirror()
     answers = Answerer(made)([{"task": "translate", "image": png(COLOUR)}] * (WIDTH + 1), {"format": "array"})

@@ -30,6 +30,7 @@ from gen.sources.dead_leaves import Pile, dead_leaves
 from gen.sources.digits import digits
 from gen.sources.mixture import mixture
 from gen.sources.moving_digits import Scene, moving_digits, reflected
+from gen.sources.placed_digits import CELLS, placed_digits
 from gen.sources.stacked_digits import stacked_digits
 
 SOURCES: dict[str, Callable[..., Collection]] = {
@@ -37,12 +38,14 @@ SOURCES: dict[str, Callable[..., Collection]] = {
     "moving, stochastic": partial(moving_digits, bounce="stochastic"),
     "stacked": stacked_digits,
     "captioned": captioned_digits,
+    "placed": placed_digits,
+    "placed, by digit": partial(placed_digits, label="digit"),
     "ring": partial(mixture, shape="ring"),
     "grid": partial(mixture, shape="grid"),
     "leaves": partial(dead_leaves, size=24),
     "leaves in colour": partial(dead_leaves, size=24, colour=True),
 }
-OF_DIGITS = ("moving", "stacked", "captioned")
+OF_DIGITS = ("moving", "stacked", "captioned", "placed")
 SPLITS = ("train", "validation", "test")
 
 
@@ -133,6 +136,9 @@ def test_impossible_options_are_refused(source: Callable[..., Collection], optio
         (moving_digits, {"bounce": "random"}, r"bounce: random; allowed deterministic or stochastic"),
         (mixture, {"shape": "square"}, r"shape: square; allowed ring or grid"),
         (captioned_digits, {"size": 31}, r"size: 31; allowed 32 or more"),
+        (placed_digits, {"size": 25}, r"size: 25; allowed multiples of 3 from 18"),
+        (placed_digits, {"size": 15}, r"size: 15"),
+        (placed_digits, {"label": "place"}, r"label: place; allowed cell or digit"),
         (dead_leaves, {"r_min": 0.1}, r"r_min: 0.1 and r_max: 64; allowed 0.25 <= r_min < r_max"),
         (dead_leaves, {"r_max": 1.0}, r"r_max: 1"),
         (dead_leaves, {"r_max": math.inf}, r"r_max: inf"),
@@ -399,6 +405,39 @@ def test_digits_are_drawn_whole(captioned: list[Sample], glyphs: dict[str, dict[
     shapes, labels = np.stack([shape for shape, _ in known]), np.array([label for _, label in known])
     nearest = [labels[(shapes @ normal(sample.image.max(2))).argmax()] for sample in captioned[:300]]
     assert np.mean([found == sample.label for found, sample in zip(nearest, captioned, strict=False)]) > 0.97
+
+
+# --- digits in one of nine cells
+
+ROWS, COLUMNS = {"top": 0, "bottom": 2}, {"left": 0, "right": 2}
+
+
+@pytest.mark.parametrize("size", [24, 30])
+def test_a_placed_digit_lies_in_the_cell_that_its_class_names_and_nowhere_else(size: int) -> None:
+    collection = placed_digits(size=size, train=400, validation=0, test=0)
+    assert collection.classes == CELLS and len(set(CELLS)) == 9
+    part, wide = collection.splits["train"], size // 3
+    for sample in of(part.samples, len(part)):
+        assert sample.image.shape == (size, size, 1)
+        words = collection.classes[sample.label].split()
+        row, column = (next((at[w] for w in words if w in at), 1) for at in (ROWS, COLUMNS))
+        top, left = row * wide, column * wide
+        inside = sample.image[top : top + wide, left : left + wide]
+        assert inside.sum(dtype=int) == sample.image.sum(dtype=int)
+        assert max(cropped(inside[..., 0]).shape) >= wide - 2
+    assert scipy.stats.chisquare(np.bincount(part.labels, minlength=9)).pvalue > 1e-3
+
+
+def test_the_label_of_a_placed_digit_may_be_the_digit_itself(base: dict[str, Arrays]) -> None:
+    """The pictures are the same; the digits are those of the base, as often as there, whatever the cell."""
+    by_cell, by_digit = (placed_digits(label=label, train=1500, validation=0, test=0) for label in ("cell", "digit"))
+    cells, digit = (each.splits["train"] for each in (by_cell, by_digit))
+    for a, b in zip(of(cells.samples, 50), of(digit.samples, 50), strict=True):
+        assert a.image.tobytes() == b.image.tobytes() and a.origin == b.origin
+        assert b.label == base["train"].labels[int(b.origin.rpartition(" ")[2])]
+    table = np.zeros((9, 10))
+    np.add.at(table, (cells.labels, digit.labels), 1)
+    assert scipy.stats.chi2_contingency(table).pvalue > 1e-3
 
 
 # --- mixtures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,20 @@ from gen.losses.heads import Softmax
 from gen.models.variational.vae import VAE
 from gen.nets.boltzmann import RBMLayer
 from gen.pixel_model import PixelModel
-from gen.studies import bounds, chains, completions, denoising, generators, latents, sparse
+from gen.registry import build
+from gen.studies import (
+    bounds,
+    chains,
+    coherence,
+    completions,
+    denoising,
+    generators,
+    heads,
+    latents,
+    places,
+    recurrences,
+    sparse,
+)
 from gen.studies.importance import iwae_curve, weights
 from gen.studies.study import Trained
 from tests.numerics.pixel_family import all_images
@@ -271,3 +285,99 @@ def test_what_is_hidden_has_the_shape_that_its_name_says() -> None:
     assert completions.lower_half(4, 2).tolist() == [[False] * 2] * 2 + [[True] * 2] * 2
     assert completions.right_half(2, 4).tolist() == [[False, False, True, True]] * 2
     assert completions.hole(4, 4).tolist() == [[False] * 4, *[[False, True, True, False]] * 2, [False] * 4]
+
+
+# ---- heads ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_valley_is_what_lies_between_two_modes() -> None:
+    p = torch.rand(50, 7).softmax(1)
+    p[0], p[1] = torch.arange(7.0), torch.tensor([0.4, 0, 0, 0.1, 0, 0, 0.5])
+    for found, q in zip(heads.valleys(p), p, strict=True):
+        depths = [min(q[: v + 1].max(), q[v:].max()) - q[v] for v in range(7)]
+        assert found == max(depths)
+    assert heads.valleys(p)[0] == 0 and heads.valleys(p)[1] == p[1, 0]
+    depth = torch.zeros(3, 4, 5)
+    depth[2, 3, 1], depth[0, 1, 4], depth[2, 0, 0] = 0.9, 0.5, 0.8
+    assert heads.deepest(depth, 2) == [(2, 3, 1), (0, 1, 4)], "one in an image"
+
+
+@pytest.mark.parametrize("likelihood", ["softmax", "logistic_mixture"])
+@torch.no_grad()
+def test_distributions_over_levels_sum_to_one_and_hold_the_likelihood(likelihood: str) -> None:
+    spec = DataSpec((1, 3, 4), 0, Space.parse("levels(4)"))
+    model: Any = build("pixelcnn", spec, features=2, blocks=0, head=2, likelihood=likelihood).double()
+    x = torch.randint(4, (5, 1, 3, 4)).double() / 3
+    p = heads.distributions(model, x, 4)
+    torch.testing.assert_close(p.sum(1), torch.ones(5, 3, 4).double())
+    of_x = p.gather(1, (x * 3).round().long())
+    torch.testing.assert_close(of_x.log().flatten(1).sum(1), model.log_prob(x))
+
+
+# ---- recurrences ---------------------------------------------------------------------------------------------------
+
+
+def test_the_field_of_a_stack_of_convolutions_is_the_one_with_the_blind_spot() -> None:
+    """3 x 3 mask A, then one 3 x 3 mask B: two rows up, where each row further up reaches one column further right."""
+    model: Any = build("pixelcnn", DataSpec((1, 6, 7), 0, Space.parse("binary_fixed")), features=8, blocks=1, kernel=3)
+    x = torch.rand(60, 1, 6, 7).round()
+    field = recurrences.field_of(model.double(), x, 4, 3)
+    expected = torch.zeros(6, 7, dtype=torch.bool)
+    expected[4, 1:3] = True
+    expected[3, 1:5] = True  # not column 5: that needs two steps to the right with one step up
+    expected[2, 1:6] = True
+    assert torch.equal(field > 0, expected)
+    halves = [recurrences.field_of(model, each, 4, 3) for each in x.split(30)]
+    torch.testing.assert_close(field, (halves[0] + halves[1]) / 2)
+
+
+def test_operations_are_counted_as_they_are_started() -> None:
+    x = torch.ones(3, 4)
+    assert recurrences.started(lambda: (x.T @ x[:, 0]).exp_().view(2, 2).sum()) == 3
+
+
+# ---- places --------------------------------------------------------------------------------------------------------
+
+
+def test_ink_is_counted_in_the_cell_that_it_lies_in() -> None:
+    images = torch.zeros(3, 2, 6, 9, dtype=torch.uint8)
+    images[0, 0, 0, 0], images[0, 1, 1, 2] = 100, 50  # both in the first cell, of 2 x 3 pixels
+    images[1, :, 2, 5], images[1, 0, 4, 3] = 60, 40  # three quarters in the middle, a quarter below it
+    found = places.ink_by_cell(images)
+    torch.testing.assert_close(found[0], torch.eye(9).double()[0])
+    torch.testing.assert_close(found[1], 0.75 * torch.eye(9).double()[4] + 0.25 * torch.eye(9).double()[7])
+    assert (found[2] == 0).all(), "a black image is nowhere"
+
+
+# ---- coherence -----------------------------------------------------------------------------------------------------
+
+
+def test_errors_of_correlations_are_those_of_a_double_loop() -> None:
+    drawn, real = torch.rand(40, 1, 3, 4).round(), torch.rand(60, 1, 3, 4).round()
+    drawn[:, :, 0, 1] = drawn[:, :, 2, 3]
+    real[:, :, 1, 1] = 0  # a pixel that is always black is left out
+    found = coherence.errors(drawn, real)
+    expected, count = torch.zeros(4).double(), torch.zeros(4).double()
+    pixels = [(i, j) for i in range(3) for j in range(4) if (i, j) != (1, 1)]
+    for i, j in pixels:
+        for m, n in pixels:
+            off = []
+            for half in (0, 1):
+                r, s = (torch.stack([x[half::2, 0, i, j], x[half::2, 0, m, n]]).corrcoef()[0, 1] for x in (drawn, real))
+                off.append(r - s)
+            distance = max(abs(i - m), abs(j - n))
+            expected[distance] += off[0] * off[1]
+            count[distance] += 1
+    torch.testing.assert_close(found.squared, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.pairs, count)
+    assert found.root(1) == pytest.approx(math.sqrt(max(0, expected[1:].sum() / count[1:].sum())), rel=1e-3)
+
+
+def test_noise_is_no_error_and_what_is_missing_is() -> None:
+    """Images of one random bit: another draw of them is right, and independent pixels are off by the correlation."""
+    bit, other = (torch.rand(n, 1, 1, 1).round().expand(-1, 1, 6, 6) for n in (4000, 4000))
+    flipped = [torch.where(torch.rand(x.shape) < 0.25, 1 - x, x) for x in (bit, other)]  # correlation 1/4
+    assert coherence.errors(flipped[0], flipped[1]).root(3) < 0.02
+    found = coherence.errors(torch.rand(4000, 1, 6, 6).round(), flipped[1])
+    assert found.root(3) == pytest.approx(0.25, abs=0.02)
+    assert found.by_distance() == pytest.approx([0.25] * 5, abs=0.03)

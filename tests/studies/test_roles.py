@@ -8,27 +8,37 @@ import pytest
 
 from gen.errors import RecipeError
 from pipelines.params import load
+from pipelines.roles import PLACES
 
-GOOD = """
-datasets: {digits: {source: digits}, others: {source: digits}}
+
+def reads(*paths: str) -> str:
+    """The last path in all places that are left."""
+    return f"reads: [{', '.join([*paths, *paths[-1:] * (PLACES - len(paths))])}]"
+
+
+LATENTS = reads("models/plane/weights", "models/vae-digits/weights", "data/shards/digits")
+GENERATORS = reads("models/plane/weights", "models/vae-digits/weights", "data/shards/digits", "data/judge/digits")
+GOOD = f"""
+datasets: {{digits: {{source: digits}}, others: {{source: digits}}}}
 recipes:
-  vae-digits: {model: variational/vae, dataset: digits, space: binary_dynamic, training: {images: 1000}}
-  plane: {model: variational/vae, dataset: digits, space: binary_dynamic, hyper: {latents: 2}, training: {images: 1000}}
-  rbm-digits: {model: boltzmann/rbm, dataset: digits, space: binary_dynamic, training: {images: 1000}}
-  factor-others: {model: linear/factor, dataset: others, space: dequantized, training: {images: 1000}}
-  dcgan-digits: {model: adversarial/dcgan, dataset: digits, space: signed, training: {images: 1000}}
+  vae-digits: {{model: variational/vae, dataset: digits, space: binary_dynamic, training: {{images: 1000}}}}
+  plane:
+    {{model: variational/vae, dataset: digits, space: binary_dynamic, hyper: {{latents: 2}}, training: {{images: 99}}}}
+  rbm-digits: {{model: boltzmann/rbm, dataset: digits, space: binary_dynamic, training: {{images: 1000}}}}
+  factor-others: {{model: linear/factor, dataset: others, space: dequantized, training: {{images: 1000}}}}
+  dcgan-digits: {{model: adversarial/dcgan, dataset: digits, space: signed, training: {{images: 1000}}}}
 studies:
   latents:
-    of: {vae: vae-digits, plane: plane}
-    reads: [models/plane/weights, models/vae-digits/weights, data/shards/digits, data/shards/digits]
-    options: {side: 5}
+    of: {{vae: vae-digits, plane: plane}}
+    {LATENTS}
+    options: {{side: 5}}
     seed: 3
   generators:
-    of: {autoencoder: plane, vae: vae-digits}
-    reads: [models/plane/weights, models/vae-digits/weights, data/shards/digits, data/judge/digits]
+    of: {{autoencoder: plane, vae: vae-digits}}
+    {GENERATORS}
   chains:
-    of: {rbm: rbm-digits}
-    reads: [models/rbm-digits/weights, data/shards/digits, data/shards/digits, data/shards/digits]
+    of: {{rbm: rbm-digits}}
+    {reads("models/rbm-digits/weights", "data/shards/digits")}
 """
 
 
@@ -82,17 +92,17 @@ def test_a_good_section_is_read(tmp_path: Path) -> None:
         ("options: {side: 5}", "options: 5", r"studies\.latents\.options: expected keys and values; found 5"),
         ("seed: 3", "seed: three", r"studies\.latents\.seed: found 'three'; give a whole number"),
         (
-            "    reads: [models/plane/weights, models/vae-digits/weights, data/shards/digits, data/shards/digits]\n",
+            f"    {LATENTS}\n",
             "",
             r"latents\.reads: found None; .* it must be \[models/plane/weights, models/vae-digits/weights, data/shards/"
-            r"digits, data/shards/digits\]",
+            r"digits, data/shards/digits, ",
         ),
         (
             "{rbm: rbm-digits}\n    reads: [models/rbm-digits",
             "{rbm: rbm-digits}\n    reads: [models/vae-digits",
             r"chains\.reads: found \['models/vae-digits/weights', .* must be \[models/rbm-digits/weights, data/sh",
         ),
-        ("data/judge/digits]", "data/shards/digits]", r"generators\.reads: .* data/shards/digits, data/judge/digits\]"),
+        (GENERATORS, LATENTS, r"generators\.reads: .* data/shards/digits, data/judge/digits, "),
         ("autoencoder: plane", "autoencoder: factor-others", r"generators\.of: .* others, digits; distances compare"),
     ],
 )

@@ -22,24 +22,49 @@ from gen.evaluate.seeds import fixed_seed
 from gen.registry import build
 from gen.shards.write import write_shards
 from gen.sources.mixture import mixture
+from gen.sources.placed_digits import placed_digits
 from gen.store import save_model
 from gen.studies.canvas import percent, rows
 from gen.studies.study import Trained, entry, lacking, list_studies, spread
 from pipelines import cli
 from pipelines.layout import Layout
 from pipelines.params import load
+from pipelines.roles import PLACES
 from pipelines.study import study
 
+SMALL = {"features": 4, "layers": 2, "kernel": 3, "head": 6}  # a PixelCNN
 MODELS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "ae": ("autoencoders/autoencoder", "digits", "dequantized", {"latents": 3, "hidden": (16,)}),
+    "by_location": (
+        "autoregressive/conditional_pixelcnn",
+        "placed",
+        "binary_dynamic",
+        {"where": "by_location", **SMALL},
+    ),
     "dae": ("autoencoders/denoising", "digits", "binary_dynamic", {"latents": 8, "hidden": (16,)}),
+    "everywhere": ("autoregressive/conditional_pixelcnn", "placed", "binary_dynamic", SMALL),
     "flow": ("variational/flow_vae", "digits", "binary_dynamic", {"latents": 3, "hidden": (16,), "width": 8}),
     "ladder": ("variational/ladder_vae", "digits", "binary_dynamic", {"latents": (4, 2), "hidden": (16,), "width": 8}),
     "pixels": ("autoregressive/pixelcnn", "digits", "binary_dynamic", {"features": 4, "blocks": 1, "head": 4}),
+    "levels": ("autoregressive/pixelcnn", "digits", "levels(5)", {"features": 4, "blocks": 1, "head": 4}),
+    "bumps": (
+        "autoregressive/pixelcnn",
+        "digits",
+        "levels(5)",
+        {"features": 4, "blocks": 1, "head": 4, "likelihood": "logistic_mixture", "components": 2},
+    ),
     "plane": ("variational/vae", "digits", "binary_dynamic", {"latents": 2, "hidden": (16,)}),
     "rbm": ("boltzmann/rbm", "digits", "binary_dynamic", {"hidden": 12, "chains": 6, "burn_in": 5}),
     "ring": ("autoencoders/denoising", "ring", "dequantized", {"latents": 8, "hidden": (16,), "amount": 0.1}),
+    "scales": (
+        "autoregressive/multiscale_pixelrnn",
+        "digits",
+        "binary_dynamic",
+        {**SMALL, "small_layers": 2, "maps": 3},
+    ),
     "strokes": ("linear/sparse_coding", "digits", "signed", {"patch": 6, "atoms": 20}),
+    "told": ("autoregressive/conditional_pixelcnn", "digits", "binary_dynamic", SMALL),
+    "untold": ("autoregressive/gated_pixelcnn", "digits", "binary_dynamic", SMALL),
     "vae": ("variational/vae", "digits", "binary_dynamic", {"latents": 3, "hidden": (16,)}),
 }
 DIGITS = "data/shards/digits"
@@ -83,7 +108,43 @@ STUDIES: dict[str, dict[str, Any]] = {
         "reads": ["models/pixels/weights", DIGITS, DIGITS, "data/judge/digits"],
         "options": {"images": 6, "draws": 5, "shown": 3},
     },
+    "coherence": {
+        "of": {"single": "untold", "multi": "scales"},
+        "reads": ["models/untold/weights", "models/scales/weights", DIGITS, DIGITS],
+        "options": {"samples": 20, "shown": 3},
+    },
+    "heads": {
+        "of": {"softmax": "levels", "mixture": "bumps", "single": "bumps"},
+        "reads": ["models/levels/weights", "models/bumps/weights", DIGITS, DIGITS],
+        "options": {"images": 6, "shown": 3},
+    },
+    "recurrences": {
+        "of": dict.fromkeys(("plain", "spatial", "pixelcnn", "gated", "row", "diagonal"), "pixels"),
+        "reads": ["models/pixels/weights", DIGITS, DIGITS, DIGITS],
+        "options": {"images": 4, "samples": 1},
+    },
+    "conditions": {
+        "of": {"told": "told", "untold": "untold"},
+        "reads": ["models/told/weights", "models/untold/weights", DIGITS, "data/judge/digits"],
+        "options": {"samples": 3, "shown": 3},
+    },
+    "places": {
+        "of": {"everywhere": "everywhere", "by_location": "by_location"},
+        "reads": [
+            "models/everywhere/weights",
+            "models/by_location/weights",
+            "data/shards/placed",
+            "data/shards/placed",
+        ],
+        "options": {"samples": 2, "shown": 2},
+    },
 }
+
+
+def filled(reads: list[str]) -> list[str]:
+    """The last path in all places that are left."""
+    paths = list(dict.fromkeys(reads))
+    return [*paths, *paths[-1:] * (PLACES - len(paths))]
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +154,7 @@ def project(toy_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Layou
     layout.shards("digits").parent.mkdir(parents=True)
     layout.shards("digits").symlink_to(toy_shards)
     write_shards(mixture(shape="ring", train=80, validation=8, test=40), layout.shards("ring"))
+    write_shards(placed_digits(size=18, train=80, validation=8, test=8), layout.shards("placed"))
     recipes = {}
     for name, (model, dataset, space, hyper) in MODELS.items():
         images, labels = everything(layout.shards(dataset), "train")
@@ -108,9 +170,13 @@ def project(toy_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Layou
         )
         recipes[name] = {**recipe, "hyper": {k: list(v) if isinstance(v, tuple) else v for k, v in hyper.items()}}
     params = {
-        "datasets": {"digits": {"source": "digits"}, "ring": {"source": "mixture", "options": {"shape": "ring"}}},
+        "datasets": {
+            "digits": {"source": "digits"},
+            "ring": {"source": "mixture", "options": {"shape": "ring"}},
+            "placed": {"source": "placed_digits"},
+        },
         "recipes": recipes,
-        "studies": STUDIES,
+        "studies": {name: {**cast, "reads": filled(cast["reads"])} for name, cast in STUDIES.items()},
     }
     with (layout.root / "params.yaml").open("w") as file:
         YAML().dump(params, file)
@@ -164,7 +230,17 @@ def test_what_is_not_trained_is_named_with_the_command_that_trains_it(project: L
     [
         ("latents", {"plane": "vae", "vae": "vae"}, "vae has 3 latents and cannot play 'plane'"),
         ("bounds", {"vae": "vae"}, "vae has 3 latents; 'vae' is for 2"),
+        (
+            "heads",
+            {"softmax": "levels", "mixture": "pixels", "single": "bumps"},
+            r"pixels has images \(1, 12, 12\) in binary_dynamic, and levels \(1, 12, 12\) in levels\(5\); heads are",
+        ),
         ("denoising", {"mixture": "dae", "digits": "dae"}, r"dae has images of 144 values; 'mixture' is for labelled"),
+        (
+            "places",
+            {"everywhere": "told", "by_location": "told"},
+            r"told are 12 x 12 with 10 classes; allowed are 3 x 3",
+        ),
     ],
 )
 def test_a_model_that_does_not_fit_its_role_is_refused(

@@ -97,7 +97,7 @@ def test_killed_at_half_way_it_goes_on_as_if_nothing_had_happened(project_with: 
     undisturbed.gen(*words)
 
     process = project.start(sys.executable, "-m", "pipelines.cli", *words)
-    wait_for(lambda: sum(t["state"] == "finished" for t in trials(project)) >= 3)
+    wait_for(lambda: Counter(t["state"] for t in trials(project)) >= Counter(finished=3, running=1))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     before = {t["number"]: t for t in trials(project)}
@@ -125,7 +125,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(project_with: Make) -> Non
     project = project_with(recipes={NAME: {**RECIPE, "training": {**RECIPE["training"], "images": 640_000}}})
     words = ("sweep", NAME, "--trials", "2", "--scheduler", "none")
     process = project.start(sys.executable, "-m", "pipelines.cli", *words)
-    wait_for(lambda: any(t["curve"] for t in trials(project)))
+    wait_for(lambda: [t["state"] for t in trials(project) if t["curve"]] == ["running", "running"])
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 143, output

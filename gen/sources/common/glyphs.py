@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from gen.data.sample import Pixels, Source
 from gen.errors import DataError
@@ -19,6 +20,7 @@ from gen.sources.arrays import arrays
 from gen.sources.digits import digits
 
 CLASSES = tuple("0123456789")
+_INK = 0.25  # a pixel of at least this share of the highest brightness is inside the outline; fainter ones blur it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,3 +100,18 @@ def alphabet(path: Path | None) -> Alphabet:
             raise DataError(f"{path}: {name}: found a picture without ink, number {blank[0]}. Leave it out.")
         splits[name] = Glyphs(images, split.labels)
     return Alphabet(collection.source, splits, collection.files, None if path is None else path.absolute())
+
+
+def scaled(glyph: Pixels, side: int) -> Pixels:
+    """The ink of a digit (H, W) cut out, and scaled so that its longer side is ``side`` pixels."""
+    top, bottom, left, right = outline(glyph)
+    cut = Image.fromarray(glyph[top:bottom, left:right])
+    scale = side / max(cut.size)
+    return np.asarray(cut.resize([max(1, round(scale * length)) for length in cut.size], Image.Resampling.BICUBIC))
+
+
+def outline(bright: Pixels) -> tuple[int, int, int, int]:
+    """The box around the ink of a picture (H, W): its slices are top:bottom and left:right."""
+    inside = bright >= _INK * bright.max()
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
