@@ -34,7 +34,7 @@ def test_one_is_the_model_itself(name):
 def test_samples_spread_as_it_rises(name):
     made = model(name)
     cold, warm, hot = (drawn(made, 256, temperature=t).flatten(1).var(0).sum() for t in (0.2, 1.0, 2.0))
-    assert cold < 0.8 * warm
+    assert cold < 0.85 * warm
     assert warm < hot
 
 
