@@ -26,8 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gen.checks import at_least
-from gen.errors import RecipeError
+from gen.checks import at_least, divisible, odd
 from gen.nets.masked import MaskedConv2d
 
 Mask = Literal["A", "B"]
@@ -139,14 +138,8 @@ class GatedNet(nn.Module):
     ) -> None:
         super().__init__()
         at_least(1, layers=layers)
-        for name, value in (("features", features), ("head", head)):
-            if value < 1 or value % colours:
-                raise RecipeError(
-                    f"hyper.{name}: found {value}, allowed positive multiples of the image's {colours} channels. "
-                    f"Use {max(1, value // colours) * colours}."
-                )
-        if kernel < 3 or kernel % 2 == 0:
-            raise RecipeError(f"hyper.kernel: found {kernel}, allowed odd numbers from 3. Use {max(3, kernel | 1)}.")
+        divisible(colours, features=features, head=head)
+        odd(kernel=kernel)
         self.first = GatedLayer(colours, features, kernel, mask="A", colours=colours, condition=condition)
         self.layers = nn.ModuleList(
             GatedLayer(features, features, 3, mask="B", colours=colours, condition=condition) for _ in range(layers - 1)

@@ -19,9 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gen.checks import at_least
+from gen.checks import at_least, divisible, odd
 from gen.data.spaces import DataSpec
-from gen.errors import RecipeError
 from gen.nets.fronts import Fronts, Pixel, recur, skew
 from gen.nets.masked import MaskedConv2d
 
@@ -119,15 +118,9 @@ def pixel_rnn(
     """
     colours, levels = spec.shape[0], spec.space.levels
     assert levels is not None, f"{spec.space} has no levels"
-    for name, value in (("features", features), ("head", head)):
-        if value < 1 or value % colours:
-            raise RecipeError(
-                f"hyper.{name}: found {value}, allowed positive multiples of the image's {colours} channels. "
-                f"Use {max(1, value // colours) * colours}."
-            )
+    divisible(colours, features=features, head=head)
     at_least(1, layers=layers)
-    if kernel < 3 or kernel % 2 == 0:
-        raise RecipeError(f"hyper.kernel: found {kernel}, allowed odd numbers from 3. Use {max(3, kernel | 1)}.")
+    odd(kernel=kernel)
     return nn.Sequential(
         MaskedConv2d(colours, 2 * features, kernel, mask="A", colours=colours),
         *(block(features, colours) for _ in range(layers)),

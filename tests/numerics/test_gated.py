@@ -221,7 +221,7 @@ def test_what_cannot_be_is_refused() -> None:
         ConditionalPixelCNN(spec((1, 4, 4)))
     with pytest.raises(RecipeError, match=r"hyper.where: found 'there'. Allowed: everywhere, by_location"):
         ConditionalPixelCNN(spec((1, 4, 4), classes=3), where="there")
-    with pytest.raises(RecipeError, match=r"hyper.features: found 16, .* multiples of the image's 3 channels. Use 15"):
+    with pytest.raises(RecipeError, match=r"hyper.features: found 16, .* multiples of the image's 3 channels. Use 18"):
         GatedPixelCNN(spec((3, 4, 4)), features=16)
     with pytest.raises(RecipeError, match=r"hyper.kernel: found 4, .* Use 5"):
         GatedPixelCNN(spec((1, 4, 4)), kernel=4)

@@ -12,6 +12,7 @@ from gen.data.spaces import DataSpec, Space
 from gen.model import Batch
 from gen.models.autoregressive.pixelcnn import PixelCNN
 from gen.nets.masked import MaskedConv2d, PixelByPixel
+from tests.numerics.pixel_family import all_images, raster
 
 
 @pytest.fixture(autouse=True)
@@ -27,19 +28,6 @@ def tiny(shape: tuple[int, int, int], space: str, blocks: int = 1, features: int
         for parameter in model.parameters():
             parameter.mul_(2.0)
     return model
-
-
-def all_images(shape: tuple[int, int, int], levels: int) -> Tensor:
-    """Every image of a shape, (K^(C H W), C, H, W), with values k / (K - 1)."""
-    values = torch.arange(levels, dtype=torch.float64) / (levels - 1)
-    dims = shape[0] * shape[1] * shape[2]
-    return torch.cartesian_prod(*[values] * dims).view(-1, *shape)
-
-
-def raster(shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:
-    """Indices (c, i, j) in the order of the chain rule: row, column, channel."""
-    channels, height, width = shape
-    return [(c, i, j) for i, j, c in product(range(height), range(width), range(channels))]
 
 
 CASES = [

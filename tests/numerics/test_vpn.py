@@ -141,7 +141,7 @@ def test_what_cannot_be_is_named() -> None:
     for hyper, frames, message in (
         ({}, None, r"dataset: found images; .* needs videos"),
         ({"context": 4}, 4, r"hyper\.context: found 4 of the 4 frames of a video, allowed 1 to 3"),
-        ({"features": 4}, 8, r"hyper\.features: found 4, allowed multiples of a frame's 3 channels. Use 6"),
+        ({"features": 4}, 8, r"hyper\.features: found 4, allowed positive multiples of the image's 3 channels. Use 6"),
         ({"states": 0}, 8, r"hyper\.states: found 0, allowed 1 and more"),
     ):
         with pytest.raises(RecipeError, match=message):

@@ -26,8 +26,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from gen.checks import at_least, divisible, odd
 from gen.data.spaces import DataSpec
-from gen.errors import RecipeError
 from gen.losses.heads import Likelihoods, Softmax, head_for
 from gen.model import Adam, Optim
 from gen.nets.masked import MaskedConv2d, PixelByPixel, ResidualBlock
@@ -63,16 +63,9 @@ class PixelCNN(PixelModel):
     ) -> None:
         super().__init__(spec)
         colours = spec.shape[0]
-        for name, value in (("features", features), ("head", head)):
-            if value < 1 or value % colours:
-                raise RecipeError(
-                    f"hyper.{name}: found {value}, allowed positive multiples of the image's {colours} channels. "
-                    f"Use {max(1, value // colours) * colours}."
-                )
-        if blocks < 0:
-            raise RecipeError(f"hyper.blocks: found {blocks}, allowed 0 and more. Use 7.")
-        if kernel < 3 or kernel % 2 == 0:
-            raise RecipeError(f"hyper.kernel: found {kernel}, allowed odd numbers from 3. Use {max(3, kernel | 1)}.")
+        divisible(colours, features=features, head=head)
+        at_least(0, blocks=blocks)
+        odd(kernel=kernel)
         self.head = head_for(spec, likelihood, components)
         if not self.head.ordered_by_net:
             colours = 1

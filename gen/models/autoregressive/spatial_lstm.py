@@ -36,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gen.checks import at_least
+from gen.checks import at_least, odd
 from gen.data.spaces import DataSpec
 from gen.errors import RecipeError
 from gen.inference.whitening import zca
@@ -89,11 +89,7 @@ class RIDE(PixelModel):
         super().__init__(spec)
         at_least(1, hidden=hidden, components=components, scales=scales, features=features)
         at_least(0, layers=layers)
-        if neighbourhood < 3 or neighbourhood % 2 == 0:
-            raise RecipeError(
-                f"hyper.neighbourhood: found {neighbourhood}, allowed odd numbers from 3. "
-                f"Use {max(3, neighbourhood | 1)}."
-            )
+        odd(neighbourhood=neighbourhood)
         if spec.shape[0] != 1:
             raise RecipeError(
                 f"spatial_lstm is for images of one channel, found {spec.shape[0]}. Use a data set of grey images, or "

@@ -29,7 +29,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from gen.checks import at_least
+from gen.checks import at_least, divisible
 from gen.data.spaces import DataSpec
 from gen.errors import RecipeError
 from gen.inference.pixels import Canvas, jacobi
@@ -80,11 +80,7 @@ class VideoPixelNetwork(GenerativeModel):
                 f"hyper.context: found {context} of the {frames} frames of a video, allowed 1 to {frames - 1}: what "
                 "follows is predicted."
             )
-        if features % colours:
-            raise RecipeError(
-                f"hyper.features: found {features}, allowed multiples of a frame's {colours} channels. "
-                f"Use {(features // colours + 1) * colours}."
-            )
+        divisible(colours, features=features)
         self.context, self.head = context, Softmax.of(spec)
         self.encoder = nn.Sequential(
             nn.Conv2d(colours, 2 * features, 3, padding=1),
