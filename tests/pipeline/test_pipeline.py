@@ -11,6 +11,7 @@ import pytest
 
 from gen.data.sample import Collection
 from gen.files import read_json
+from pipelines.roles import PLACES
 from tests.project import VAE, Project, make_project
 
 pytestmark = pytest.mark.slow
@@ -27,7 +28,7 @@ SMALL = {
 STUDIES = {
     "posteriors": {
         "of": {"vae": "vae-digits", "flow": "vae-digits", "ladder": "vae-digits"},
-        "reads": ["models/vae-digits/weights", *["data/shards/digits"] * 3],
+        "reads": ["models/vae-digits/weights", *["data/shards/digits"] * (PLACES - 1)],
         "options": {"images": 20, "draws": 20},
     }
 }
