@@ -29,6 +29,7 @@ RC = {
     "xtick.color": FAINT,
     "ytick.color": FAINT,
 }
+SIDE = 56  # pixels
 GAP, APART = 6, 18  # pixels between small images, and more between groups of their rows
 
 
@@ -89,19 +90,20 @@ def rule(axes: Any, axis: str = "y") -> None:
     axes.set_axisbelow(True)
 
 
-def rows(groups: Sequence[Sequence[tuple[str, Tensor]]], *, heads: Sequence[str] = (), scale: int = 2) -> bytes:
+def rows(groups: Sequence[Sequence[tuple[str, Tensor]]], *, heads: Sequence[str] = (), scale: int = 0) -> bytes:
     """Rows of small images, pixel by pixel, each row named on its left.
 
     Args:
         groups: of rows, with space between them; a row is a name and its images, (N, C, H, W), uint8 or floats in
             [0, 1], C of 1 or 3, all of one size.
         heads: names of the columns.
-        scale: pixels of the PNG for a pixel of an image, each way.
+        scale: pixels of the PNG for a pixel of an image, each way; 0 makes images about :data:`SIDE` pixels wide.
     """
     from gen.evaluate.grids import to_uint8  # brings torchvision, which takes a second: only what draws waits for it
 
     flat = [row for group in groups for row in group]
-    high, wide = (side * scale for side in flat[0][1].shape[2:])
+    sides = flat[0][1].shape[2:]
+    high, wide = (side * (scale or max(1, SIDE // max(sides))) for side in sides)
     longest = max(len(line) for name, _ in flat for line in name.split("\n"))
     left = 18 + 11 * longest if longest else GAP
     top = 34 if heads else GAP
