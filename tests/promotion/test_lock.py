@@ -158,7 +158,7 @@ def test_two_machines_and_a_server(tmp_path, monkeypatch):
     try:
         wait_for(lambda: answers(port))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-        monkeypatch.setattr(lock, "_folder", lambda: machines[int(threading.current_thread().name)] / "locks")
+        monkeypatch.setattr(lock, "meeting_place", lambda: machines[int(threading.current_thread().name)] / "locks")
 
         def work(k: int) -> list[bool]:
             threading.current_thread().name = str(k)
@@ -168,7 +168,7 @@ def test_two_machines_and_a_server(tmp_path, monkeypatch):
 
         with ThreadPoolExecutor(2) as pool:
             assert list(pool.map(work, range(2))) == [[True] * 3] * 2
-        monkeypatch.setattr(lock, "_folder", lambda: machines[0] / "locks")
+        monkeypatch.setattr(lock, "meeting_place", lambda: machines[0] / "locks")
         shelf = Shelf(machines[0])
         report = verify(shelf, "m")
         assert (report.entries, report.findings) == (12, [])
