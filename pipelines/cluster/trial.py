@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -138,9 +139,22 @@ class Trial:
     # ---- population-based training ---------------------------------------------------------------------------------
 
     def give(self, directory: Path) -> None:
-        """Copy the newest checkpoint to ``directory/checkpoint``, for whichever trial goes on from it."""
-        newest = checkpoint.saved(self.job.directory / "checkpoints")[-1]
-        shutil.copytree(newest, directory / "checkpoint")
+        """Copy the checkpoint of the last measurement to ``directory/checkpoint``, for whichever trial goes on from it.
+
+        A measurement is recorded before its checkpoint is written, and may be told before that. Where there is none at
+        a measurement, it is the newest that there is.
+
+        Raises:
+            TrainingError: there is none at all.
+        """
+        place, deadline = self.job.directory / "checkpoints", time.monotonic() + GRACE_S
+        while not (found := checkpoint.saved(place)) or int(found[-1].name) < self._told:
+            if self._thread is None or not self._thread.is_alive() or time.monotonic() > deadline:
+                break
+            time.sleep(POLL_S)
+        if not found:
+            raise TrainingError(f"{place}: there is no checkpoint to go on from.")
+        shutil.copytree(found[-1], directory / "checkpoint")
 
     def take(self, directory: Path) -> None:
         """Go on from what :meth:`give` left, with this trial's own recipe. Call it before the first step."""
