@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gen.data.spaces import DataSpec
 from gen.errors import GenError
 from gen.evaluate.bench import Bench, Measured
 from gen.evaluate.grids import PAPER, SMALL
@@ -36,24 +37,23 @@ def predictions(model: Predicts, bench: Bench) -> Measured:
     Raises:
         GenError: the model gives something else than one finite number per predicted frame.
     """
-    x, given = bench.test_x, model.given()
-    with fixed_seed(bench.seed):
-        log_p = torch.cat([model.frame_log_probs(part) for part in x.split(bench.batch_size)]).double().cpu()
-    predicted = x.shape[2] - given
-    if log_p.shape != (len(x), predicted) or not log_p.isfinite().all():
-        raise GenError(
-            f"frame_log_probs: found shape {tuple(log_p.shape)}, {int((~log_p.isfinite()).sum())} of them not finite; "
-            f"wanted one finite number for each of {predicted} frames of {len(x)} videos."
-        )
+    log_p, given = frame_nats(model, bench), model.given()
+    predicted = log_p.shape[1]
     nats, dims = float(log_p.mean()), math.prod(bench.spec.shape)
     bits = bench.spec.space.bits_per_dim(nats, dims)
-    facts = {"n_real": len(x), "split": "test", "per": "frame", "frames_given": given, "frames_predicted": predicted}
+    facts = {
+        "n_real": len(log_p),
+        "split": "test",
+        "per": "frame",
+        "frames_given": given,
+        "frames_predicted": predicted,
+    }
     scores = bench.scores(
         {"nats_exact": nats, "bits_per_dim_exact": bits, "nats": nats, "bits_per_dim": bits},
         **facts,
         estimator="exact",
         kind="exact",
-        standard_error_nats=float(log_p.mean(1).std()) / math.sqrt(len(x)),
+        standard_error_nats=float(log_p.mean(1).std()) / math.sqrt(len(log_p)),
         nats_of_frames=[round(each, 2) for each in log_p.mean(0).tolist()],
     )
     if (levels := bench.spec.space.levels) is not None:
@@ -62,11 +62,38 @@ def predictions(model: Predicts, bench: Bench) -> Measured:
         values = {"independent_nats": independent / predicted, "independent_bits_per_dim": -independent}
         values["independent_bits_per_dim"] /= predicted * dims * math.log(2)
         scores |= bench.scores(values, n_train=len(train), **facts)
-    shown = random_rows(len(x), STRIPS, seed=bench.seed)
+    shown = random_rows(len(log_p), STRIPS, seed=bench.seed)
+    futures = [continued(model, bench.spec, bench.test_x[shown], seed=bench.seed + k) for k in range(DRAWS)]
+    return scores, {"predictions": film_strips(bench.test_view[shown], futures)}
+
+
+@torch.no_grad()
+def frame_nats(model: Predicts, bench: Bench) -> Tensor:
+    """log p of every predicted frame of the test videos, nats, float64 (N, t) on the CPU.
+
+    Raises:
+        GenError: the model gives something else than one finite number per predicted frame.
+    """
+    x = bench.test_x
     with fixed_seed(bench.seed):
-        futures = [model.predict(x[shown, :, :given], predicted) for _ in range(DRAWS)]
-    decode = bench.spec.space.decode
-    return scores, {"predictions": film_strips(bench.test_view[shown], [decode(each).cpu() for each in futures])}
+        log_p = torch.cat([model.frame_log_probs(part) for part in x.split(bench.batch_size)]).double().cpu()
+    predicted = x.shape[2] - model.given()
+    if log_p.shape != (len(x), predicted) or not log_p.isfinite().all():
+        raise GenError(
+            f"frame_log_probs: found shape {tuple(log_p.shape)}, {int((~log_p.isfinite()).sum())} of them not finite; "
+            f"wanted one finite number for each of {predicted} frames of {len(x)} videos."
+        )
+    return log_p
+
+
+@torch.no_grad()
+def continued(model: Predicts, spec: DataSpec, x: Tensor, *, seed: int = 0) -> Tensor:
+    """What might have followed the first frames of videos (N, C, T, H, W) that are given: T - T0 frames each, as 8-bit
+    images, uint8 (N, C, T - T0, H, W) on the CPU."""
+    given = model.given()
+    with fixed_seed(seed):
+        frames = model.predict(x[:, :, :given], x.shape[2] - given)
+    return spec.space.decode(frames).cpu()
 
 
 def independent_nats(train: Tensor, test: Tensor, levels: int) -> float:

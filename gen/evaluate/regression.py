@@ -5,7 +5,8 @@ scores is given with an interval by the basic bootstrap [1]: what is resampled i
 spread of the resampled differences around the measured one stands for that of the measured one around the truth.
 
     nats, reconstruction_mse   one number per image and model, so images are resampled and both models keep theirs
-                               (paired: what makes an image hard is hard for both, and cancels)
+                               (paired: what makes an image hard is hard for both, and cancels); of videos, nats of
+                               the mean predicted frame
     fid                        one number per set, so test images and the samples of each model are resampled; test
                                images once for both
 
@@ -36,8 +37,9 @@ from gen.errors import GenError
 from gen.evaluate.bench import Bench
 from gen.evaluate.codes import decode_all, encode_all
 from gen.evaluate.likelihood import estimators, log_probs
+from gen.evaluate.predictions import frame_nats
 from gen.evaluate.samples import draw
-from gen.model import Encodes, Samples, Scores
+from gen.model import Encodes, Predicts, Samples, Scores
 
 ROWS = 500  # images whose second moments are summed at a time: bounds the memory
 
@@ -79,7 +81,7 @@ class Comparison:
     """How two models are compared on one score.
 
     Attributes:
-        capability: what both need.
+        capability: what both need; one of them, if there are several.
         better: which way is good.
         measure: (candidate, champion, resamples, generator) -> their scores, resampled.
     """
@@ -150,7 +152,7 @@ def paired_means(candidate: Tensor, champion: Tensor, resamples: int, generator:
 
 
 def _nats(candidate: Bench, champion: Bench, resamples: int, generator: torch.Generator) -> Measured:
-    """log p(x) by the estimator to quote, which must be the same for both."""
+    """log p(x) by the estimator to quote, which must be the same for both; of as many frames, where videos are."""
     (name, mine), (other, theirs) = (_quoted(bench) for bench in (candidate, champion))
     if name != other:
         raise GenError(f"nats: the candidate is scored by {name}, the champion by {other}; such nats do not compare.")
@@ -158,7 +160,9 @@ def _nats(candidate: Bench, champion: Bench, resamples: int, generator: torch.Ge
 
 
 def _quoted(bench: Bench) -> tuple[str, Tensor]:
-    """The estimator to quote, and log p of every test image."""
+    """What is scored, by which estimator, and log p of every test image, or of the mean frame of every test video."""
+    if isinstance(bench.model, Predicts):
+        return f"frames after the first {bench.model.given()}", frame_nats(bench.model, bench).mean(1)
     assert isinstance(bench.model, Scores)
     name, likelihood = list(estimators(bench.model, seed=bench.seed).items())[-1]
     return name, log_probs(name, likelihood, bench.test_x, seed=bench.seed, batch_size=bench.batch_size)
@@ -246,7 +250,7 @@ def _frechet(mean: Tensor, covariance: Tensor, root: Tensor, other_mean: Tensor,
 
 
 COMPARISONS: Mapping[str, Comparison] = {
-    "nats": Comparison(Scores, "higher", _nats),
+    "nats": Comparison((Scores, Predicts), "higher", _nats),
     "reconstruction_mse": Comparison(Encodes, "lower", _reconstruction_mse),
     "fid": Comparison(Samples, "lower", _fid),
 }

@@ -28,13 +28,15 @@ from torch import Tensor
 
 from gen.data.manifest import manifest_digest
 from gen.data.reader import everything
+from gen.data.spaces import Space
 from gen.errors import GenError, StoreError
 from gen.evaluate.bench import Bench, in_space
 from gen.evaluate.codes import decode_all, encode_all
 from gen.evaluate.judge import load_judge
+from gen.evaluate.predictions import continued
 from gen.evaluate.regression import COMPARISONS, compare
 from gen.evaluate.samples import draw, sampling_speed
-from gen.model import Encodes, GenerativeModel, Samples
+from gen.model import Encodes, GenerativeModel, Predicts, Samples
 from gen.store import load_model
 from pipelines.evaluate import verdicts as held_to_bars
 from pipelines.layout import Layout
@@ -163,26 +165,34 @@ def _signature(subject: _Subject) -> Verdict:
 
 
 def _smoke_sample(subject: _Subject, params: Params, policy: Policy) -> Verdict:
-    """Images out of it: drawn, or rebuilt where it does not draw."""
+    """Images out of it: drawn, or else made of test images, whose next frames or reconstructions they are."""
 
     def look() -> Look:
         model = subject.model
+        shape: tuple[int, ...] = model.spec.shape
         if isinstance(model, Samples):
             drawn, again = (
                 draw(model, model.spec, count, batch_size=count, condition=_labels(model, count)) for _ in range(2)
             )
+        elif isinstance(model, Predicts):
+            x = held_out(model.spec.space)
+            drawn, again = (continued(model, model.spec, x).transpose(1, 2) for _ in range(2))
+            shape = (x.shape[2] - model.given(), *shape)
         elif isinstance(model, Encodes):
-            shards = subject.layout.shards(params.recipe(subject.version.name).dataset)
-            x = in_space(everything(shards, "test")[0][:count], model.spec.space, seed=0)
+            x = held_out(model.spec.space)
             drawn, again = (decode_all(model, model.spec, encode_all(model, x)) for _ in range(2))
         else:
             return "nothing to see", False, f"{type(model).__name__} neither draws images nor rebuilds them."
         found = f"{len(drawn)} x {'x'.join(map(str, drawn.shape[1:]))} {str(drawn.dtype).removeprefix('torch.')}"
         if not torch.equal(drawn, again):
             return f"{found}, others the second time", False, "equal seeds must give equal images."
-        if (drawn == drawn[0, 0, 0, 0]).all():
+        if (drawn == drawn.flatten()[0]).all():
             return f"{found}, all of one colour", False, "there is nothing to see in them. Training has failed."
-        return found, drawn.shape == (count, *model.spec.shape), ""
+        return found, drawn.shape == (count, *shape), ""
+
+    def held_out(space: Space) -> Tensor:
+        shards = subject.layout.shards(params.recipe(subject.version.name).dataset)
+        return in_space(everything(shards, "test")[0][:count], space, seed=0)
 
     count = policy.images
     return _look("smoke sample", f"{count} images, equal for equal seeds", look)

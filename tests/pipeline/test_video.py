@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
 from gen.data.sample import Collection
 from gen.files import read_json
 from gen.store import load_model
-from tests.project import Project, make_project
+from tests.project import Project, as_json, make_project
 from tests.workshop import Workshop
 
 pytestmark = pytest.mark.slow
@@ -44,6 +46,7 @@ def project(digits_data: Collection, tmp_path_factory: pytest.TempPathFactory) -
         recipes=recipes,
         evaluation={"samples": 20},
         gates={"vpn": {"nats": {"at_least": -1000.0}}},
+        promotion={"vpn": {"no_regression": {"nats": {"margin": 1.0}}, "images": 4}},
         resources={"default": {"workers": 0}},
         tour=["vpn"],
     )
@@ -68,6 +71,21 @@ def test_every_stage_takes_videos(project: Project) -> None:
     assert score["protocol"].items() >= {"kind": "exact", "frames_given": 2, "frames_predicted": 2}.items()
     assert read_json(project.root / "registered/vpn.json")["name"] == "vpn"
     assert "Test videos" in (project.root / "report/tour/report.html").read_text()
+
+
+def test_videos_are_promoted_by_the_nats_of_their_frames(project: Project) -> None:
+    for name in ("pull", "shard", "judge"):
+        stage(project, name, "moving")
+    for images in (64, 256):
+        recipes = {**project.params()["recipes"], "vpn": {**VIDEOS, "training": {**TRAINING, "images": images}}}
+        project.set_params(**{**project.params(), "recipes": recipes})
+        for name in ("train", "evaluate", "register"):
+            stage(project, name, "vpn")
+        verdicts = as_json(project.gen("promote", "vpn", "--json"))["verdicts"]
+    rows = {row["check"]: row for row in verdicts}
+    assert rows["smoke sample"]["found"] == "4 x 2x1x8x8 uint8"
+    gain, low, high = (float(x) for x in re.findall(r"[-+]?[\d.]+", rows["no regression: nats"]["found"]))
+    assert 0 < low < gain < high, "trained for longer, and surely better"
 
 
 def test_models_of_images_and_of_videos_refuse_each_others_data(project: Project) -> None:
