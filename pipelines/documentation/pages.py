@@ -33,12 +33,12 @@ from pipelines.reporting.page import sentence as with_full_stop
 from pipelines.reporting.tables import MARKS, nats, significant
 
 MODELS = "models"
-FULL_SCALE = Path("benchmarks", "results", "mnist.json")
+FULL_SCALE = Path("benchmarks", "results", "published.json")
 RUN = {  # what is told of a run at full scale, and the heads of the columns
     "recipe": "Recipe",
-    "nats": "Nats, test images",
+    "value": "Measured, test images",
+    "continued": "With more images",
     "estimator": "Estimator",
-    "published": "Published",
     "data": "Data",
     "images": "Images seen",
     "minutes": "Minutes",
@@ -151,7 +151,7 @@ def _model(model: Registered, known: _Known) -> dict[str, Any]:
         "hero": next((recipe["record"] for recipe in recipes if recipe["record"]), None),
         "published": known.published.get(model.name, []),
         "full_scale": full_scale,
-        "run_columns": {key: head for key, head in RUN.items() if any(key in run for run in full_scale)},
+        "run_columns": {key: head for key, head in RUN.items() if any(run[key] is not None for run in full_scale)},
         "code_begins": code_begins(model),
     }
 
@@ -213,9 +213,17 @@ def _full_scale(path: Path) -> dict[str, list[dict[str, Any]]]:
     """Runs on whole data sets, by registered name of the model, each with its number in words."""
     found: dict[str, list[dict[str, Any]]] = {}
     for run in read_json(path)["runs"] if path.exists() else []:
-        value = nats({"kind": run.get("kind", "exact"), "nats": run["nats"]})
-        found.setdefault(entry(run["model"]).name, []).append({**run, "nats": value})
+        value = nats({"kind": run["kind"], "nats": run["value"]})
+        found.setdefault(entry(run["model"]).name, []).append({**run, "value": value, "continued": _continued(run)})
     return found
+
+
+def _continued(run: Mapping[str, Any]) -> str | None:
+    """Where a run would be after more images, in words; the two guesses in the order of their size."""
+    if (guess := run["continued"]) is None:
+        return None
+    low, high = sorted((guess["by_power_law"], guess["by_last_doubling"]))
+    return f"{significant(low)} to {significant(high)} after {guess['images']:,}, extrapolated"
 
 
 def number(value: Any) -> str:
