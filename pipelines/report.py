@@ -2,7 +2,6 @@
 
     python -m pipelines.report                     # everything in params.yaml, into report/all
     python -m pipelines.report --tour              # the recipes of the tour, into report/tour
-    python -m pipelines.report --tour --readme     # the tour's table and picture into README.md and docs/
 
 :func:`gather` reads what the other stages left on disk, :func:`write_report` turns it into files; neither computes a
 score. The page is one file without scripts and without anything fetched, so it can be mailed, archived and printed.
@@ -22,17 +21,16 @@ import yaml
 
 import gen
 from gen.errors import GenError
-from gen.files import atomic_directory, read_json, write_bytes, write_json
+from gen.files import atomic_directory, write_bytes, write_json
 from pipelines.lifeline import tie_to_parent
 from pipelines.params import load
 from pipelines.reporting.entry import Entry, gather
 from pipelines.reporting.page import caveat, page
 from pipelines.reporting.sheet import sheet
 from pipelines.reporting.studies import Shown, file_of, gather_studies
-from pipelines.reporting.tables import COLUMNS, markdown, readme_table, references, to_row
+from pipelines.reporting.tables import COLUMNS, markdown, references, to_row
 from pipelines.stage import explain
 
-README_MARKERS = ("<!-- models:begin -->", "<!-- models:end -->")
 TITLE = "Deep generative models, trained and measured"
 
 
@@ -118,31 +116,12 @@ def write_report(
         (staging / "report.html").write_text(page(entries, rows, marks, facts, studies), encoding="utf-8")
 
 
-def update_readme(readme: Path, report: Mapping[str, Any]) -> None:
-    """Put the table of models between the markers of a README.
-
-    Raises:
-        GenError: the markers are not there, once each and in order.
-    """
-    begin, end = README_MARKERS
-    text = readme.read_text(encoding="utf-8")
-    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise GenError(f"{readme}: the table goes between '{begin}' and '{end}', once each and in this order.")
-    head, tail = text.partition(begin)[0], text.partition(end)[2]
-    write_bytes(readme, f"{head}{begin}\n{readme_table(report)}{end}{tail}".encode())
-
-
 def main() -> int:
     """Gather, check, write."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.report", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="what to report on (default: all of params.yaml)")
     parser.add_argument("--tour", action="store_true", help="report on the tour of params.yaml")
     parser.add_argument("--out", type=Path, help="directory to write (default: report/tour or report/all)")
-    parser.add_argument(
-        "--readme",
-        action="store_true",
-        help="only put the table and picture of a written report into README.md and docs/",
-    )
     parser.add_argument("--root", type=Path, default=Path(), help="root of the project (default: here)")
     arguments = parser.parse_args()
     tie_to_parent()
@@ -150,11 +129,6 @@ def main() -> int:
     destination = root / (arguments.out or Path("report", "tour" if arguments.tour else "all"))
 
     def work() -> None:
-        if arguments.readme:
-            update_readme(root / "README.md", read_json(destination / "report.json"))
-            if (picture := destination / "samples.png").exists():
-                write_bytes(root / "docs" / "samples.png", picture.read_bytes())
-            return
         params = load(root / "params.yaml")
         recipes = arguments.recipes or (params.tour if arguments.tour else params.recipes)
         facts = {

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gen.studies.canvas import DASHES, FAINT, HUES, drawing, rule
+from gen.studies.canvas import DASHES, HUES, drawing, rule
 from gen.train import events
 
 Curve = Sequence[tuple[int, float]]
@@ -58,25 +58,17 @@ def picture(runs: Sequence[Mapping[str, Any]], published: Mapping[str, float]) -
         runs: as they are recorded, with a ``curve``.
         published: by recipe.
     """
-    with drawing(6.0, 3.4) as made:
-        axes = made.axes(left=0.7, right=1.75)
+    with drawing(7.2, 3.2) as made:
+        axes = made.axes(left=0.62, right=2.7)
         for k, run in enumerate(runs):
             n, value = zip(*run["curve"], strict=True)
             style = {"color": HUES[k % len(HUES)], "linestyle": DASHES[k % len(DASHES)]}
-            axes.plot(n, value, linewidth=1.6, marker="o", markersize=3, label=run["model"].rpartition("/")[2], **style)
+            name = run["model"].rpartition("/")[2]
             if (number := published.get(run["recipe"])) is not None:
+                name += f", published {number:.2f}"
                 axes.axhline(number, linewidth=0.8, **style)
-                axes.annotate(
-                    f"published {number:.2f}",
-                    (1, number),
-                    xycoords=("axes fraction", "data"),
-                    xytext=(4, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=7.5,
-                    color=FAINT,
-                )
-        axes.set(xscale="log", xlabel="images seen", ylabel=f"{runs[0]['unit']}, validation")
-        axes.legend(frameon=False, fontsize=9)
+            axes.plot([each / 1000 for each in n], value, linewidth=1.6, marker="o", markersize=3, label=name, **style)
+        axes.set(xlim=(0, None), xlabel="thousands of images seen", ylabel=f"{runs[0]['unit']}, validation")
+        axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0)
         rule(axes)
     return made.png

@@ -56,8 +56,7 @@ def write(docs: Path, root: Path) -> list[Path]:
     Returns:
         The files.
     """
-    known = _Known.read(root)
-    models = [_model(entry(name), known) for name in list_models()]
+    models = models_of(root)
     render = _environment()
     texts = {docs / MODELS / f"{model['name']}.md": render("model.md.j2", **model) for model in models}
     by_family = itertools.groupby(models, key=lambda model: model["family"])
@@ -74,6 +73,12 @@ def write(docs: Path, root: Path) -> list[Path]:
         if not path.exists() or path.read_text(encoding="utf-8") != text:  # Sphinx reads again only what changed
             path.write_text(text, encoding="utf-8")
     return list(texts)
+
+
+def models_of(root: Path) -> list[dict[str, Any]]:
+    """What there is to show of every registered model, in the order of the table of contents."""
+    known = _Known.read(root)
+    return [_model(entry(name), known) for name in list_models()]
 
 
 @dataclass(frozen=True, slots=True)

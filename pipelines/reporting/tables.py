@@ -111,17 +111,6 @@ def _fact(key: str, form: Callable[[Any], str]) -> Callable[[Row], str]:
     return lambda row: form(row[key]) if key in row else ""
 
 
-def _ours(row: Row) -> str:
-    """The number to quote, with what it takes to read it."""
-    if row["likelihoods"]:
-        nll = row["likelihoods"][-1]
-        return f"{nats(nll)} nats ({nll['estimator']}, {nll['space']})"
-    if fid := row["scores"].get("fid"):
-        marks = [f"{label} {significant(fid[mark])}" for mark, label in MARKS.items() if fid[mark] is not None]
-        return f"FID {significant(fid['value'])}" + (f" ({', '.join(marks)})" if marks else "")
-    return ""
-
-
 def _trained_by(row: Row) -> str:
     """The family, and the groups of parameters that move in turn where there is more than one."""
     turns = " and ".join(row["groups"]) if len(row.get("groups", ())) in (2, 3) else ""
@@ -150,13 +139,6 @@ COLUMNS = (
     Column("Trained by", _trained_by, numeric=False),
 )
 
-README_COLUMNS = (
-    Column("Model", _fact("title", str), numeric=False),
-    Column("What it is", _fact("summary", str), numeric=False),
-    Column("Ours", _ours, "test images", numeric=False),
-    Column("Published", _published, "on other data", numeric=False),
-)
-
 
 def markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     """A Markdown table."""
@@ -168,8 +150,3 @@ def markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     heads = (f"{column.title} ({column.hint})" if column.hint else column.title for column in columns)
     rules = ("---:" if column.numeric else "---" for column in columns)
     return "\n".join([line(heads), line(rules), *(line(c.cell(row) for c in columns) for row in rows)]) + "\n"
-
-
-def readme_table(report: Mapping[str, Any]) -> str:
-    """The README's table of models, from ``report.json``."""
-    return markdown(report["models"], README_COLUMNS)

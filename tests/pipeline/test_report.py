@@ -20,17 +20,17 @@ from gen import registry
 from gen.data.manifest import MANIFEST, Field, Manifest, SplitInfo
 from gen.data.sample import Source
 from gen.data.spaces import DataSpec, Space
-from gen.errors import GenError, StoreError
+from gen.errors import StoreError
 from gen.model import GenerativeModel
 from gen.store import save_model
 from gen.train.events import EventLog
 from pipelines.layout import Layout
-from pipelines.report import README_MARKERS, ImplausibleError, refuse_leaks, update_readme, write_report
+from pipelines.report import ImplausibleError, refuse_leaks, write_report
 from pipelines.reporting import figures
 from pipelines.reporting.entry import Chapter, gather
 from pipelines.reporting.sheet import sheet
 from pipelines.reporting.studies import gather_studies
-from pipelines.reporting.tables import COLUMNS, duration, readme_table, significant
+from pipelines.reporting.tables import COLUMNS, duration, significant
 from pipelines.roles import Cast
 
 NASTY = "<script>alert('x')</script> & \"quotes\" | `code`"
@@ -430,31 +430,6 @@ def test_markdown_says_what_the_json_says(tmp_path: Path) -> None:
     assert (floor[at["FID"]], independent[at["FID"]]) == ("1.56", "100")
     assert body[1][at["NLL (nats)"]] == body[1][at["FID"]] == ""
     assert len(heads) == len(COLUMNS)
-
-
-def test_readme_table_replaces_only_what_is_between_the_markers(full: Path, tmp_path: Path) -> None:
-    report = json.loads((full / "report.json").read_text())
-    begin, end = README_MARKERS
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
-    update_readme(readme, report)
-    assert readme.read_text() == f"before\n{begin}\n{readme_table(report)}{end}\nafter\n"
-    update_readme(readme, report)
-    assert readme.read_text() == f"before\n{begin}\n{readme_table(report)}{end}\nafter\n"
-    assert "≤ 99.50 nats (iwae_500, binary_dynamic)" in readme.read_text()
-    for text in ("no markers", f"{end} {begin}", f"{begin}{begin}{end}"):
-        readme.write_text(text)
-        with pytest.raises(GenError, match="models:begin"):
-            update_readme(readme, report)
-        assert readme.read_text() == text
-
-
-def test_the_readme_has_the_markers(full: Path, tmp_path: Path) -> None:
-    readme = Path(pipelines.__file__).parent.parent / "README.md"
-    copy = tmp_path / "README.md"
-    copy.write_bytes(readme.read_bytes())
-    update_readme(copy, json.loads((full / "report.json").read_text()))
-    assert "≤ 99.50 nats" in copy.read_text()
 
 
 def test_sheet_shows_the_samples_of_every_model_that_draws(full: Path, tmp_path: Path) -> None:

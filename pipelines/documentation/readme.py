@@ -1,0 +1,73 @@
+"""The README's table and picture of all models, from the same records as the pages of the site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gen.errors import GenError
+from gen.files import write_bytes
+from pipelines.documentation.pages import models_of
+from pipelines.documentation.record import recorded
+from pipelines.reporting.sheet import sheet
+from pipelines.reporting.tables import Column, markdown
+
+MARKERS = ("<!-- models:begin -->", "<!-- models:end -->")
+PICTURE = Path("docs", "samples.png")
+
+
+def _ours(model: Mapping[str, Any]) -> str:
+    """The number to quote of the first recipe that was measured."""
+    if model["hero"] is None:
+        return "not yet measured"
+    headline = model["hero"]["headline"]
+    return f"{headline['value']} {headline['unit']} ({headline['note'].replace('test images of ', '')})"
+
+
+def _at_full_scale(model: Mapping[str, Any]) -> str:
+    return "; ".join(f"{run['value']} {run['unit']}, {run['data']}" for run in model["full_scale"])
+
+
+def _published(model: Mapping[str, Any]) -> str:
+    wanted = {run["data"] for run in model["full_scale"]}
+    found = [other for other in model["published"] if other["data"] in wanted] or model["published"][:1]
+    first = {other["data"]: f"{other['number']} {other['unit']}, {other['data']}" for other in reversed(found)}
+    return "; ".join(reversed(first.values()))
+
+
+COLUMNS = (
+    Column("Model", lambda model: f"[{model['title']}](gen/models/{model['chapter']}.py)", numeric=False),
+    Column("What it is", lambda model: model["summary"], numeric=False),
+    Column("Ours", _ours, "test images", numeric=False),
+    Column("Ours, whole data sets", _at_full_scale, numeric=False),
+    Column("Published", _published, numeric=False),
+)
+
+
+def table(root: Path) -> str:
+    """Every registered model, its first measurement and the published numbers, as Markdown.
+
+    Args:
+        root: of the project.
+    """
+    return markdown(models_of(root), COLUMNS)
+
+
+def update(root: Path) -> None:
+    """Put the table between the markers of README.md, and beside it write a picture of every model.
+
+    Raises:
+        GenError: the markers are not there, once each and in order.
+    """
+    begin, end = MARKERS
+    readme = root / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise GenError(f"{readme}: the table goes between '{begin}' and '{end}', once each and in this order.")
+    head, tail = text.partition(begin)[0], text.partition(end)[2]
+    write_bytes(readme, f"{head}{begin}\n{table(root)}{end}{tail}".encode())
+    records = recorded(root)
+    heroes: Sequence[str] = [model["hero"]["recipe"] for model in models_of(root) if model["hero"]]
+    if picture := sheet([records[recipe] for recipe in heroes]):
+        write_bytes(root / PICTURE, picture)
