@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+# The runs on whole data sets are not about speed; they take arguments and hours.
+BENCHMARKS = $(filter-out benchmarks/published/%,$(wildcard benchmarks/[a-z]*.py benchmarks/*/__main__.py))
 
 # Several processes share the cores (Ray's workers, DVC's stages): one thread each, unless a recipe asks for more.
 export OMP_NUM_THREADS ?= 1
@@ -43,7 +45,7 @@ check: $(READY)  ## all that a change must pass: format, lint, types, every test
 	python -m pytest
 
 bench: $(READY)  ## measure what is claimed about speed
-	@set -e; for file in benchmarks/[a-z]*.py benchmarks/*/__main__.py; do \
+	@set -e; for file in $(BENCHMARKS); do \
 		module=$${file%.py}; module=$${module%/__main__}; echo "== $$module"; python -m "$$(echo $$module | tr / .)"; done
 
 docs: $(READY)  ## build the site: a page for every model, the guides, the studies

@@ -30,6 +30,7 @@ from torch import Tensor
 from gen.checks import at_least
 from gen.data.spaces import DataSpec
 from gen.errors import RecipeError
+from gen.losses.levels import log_softmax_at
 from gen.losses.mixtures import LogisticMixture
 
 Likelihoods = Literal["softmax", "logistic_mixture"]
@@ -125,7 +126,8 @@ class Softmax:
             outputs = outputs.float()
         if self.levels == 2:
             return -F.binary_cross_entropy_with_logits(outputs, x.to(outputs.dtype), reduction="none")
-        return -F.cross_entropy(self.logits(outputs), (x * (self.levels - 1)).round().long(), reduction="none")
+        logits = outputs.unflatten(1, (self.channels, self.levels - 1))
+        return log_softmax_at(logits, (x * (self.levels - 1)).round().long())
 
     def draw(self, outputs: Tensor, x: Tensor, channel: int, noise: Tensor, temperature: float = 1.0) -> Tensor:
         """See base: the first level whose cumulative probability exceeds the noise. A temperature divides logits."""

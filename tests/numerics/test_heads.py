@@ -6,11 +6,13 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gen.data.spaces import DataSpec, Space
 from gen.errors import RecipeError
 from gen.losses.heads import Head, Softmax, head_for
+from gen.losses.levels import log_softmax_at
 from gen.losses.mixtures import LogisticMixture
 from tests.numerics.pixel_family import all_images
 
@@ -46,6 +48,19 @@ def test_all_pixels_sum_to_one_and_so_do_the_levels_of_each_channel(head):
         p = log_probs(head, outputs, of_channel)[:, c].exp()
         p = p.view(head.levels**c, head.levels, -1)[..., 0]
         torch.testing.assert_close(p.sum(1), torch.ones_like(p[:, 0]), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1.0, 200.0])
+def test_the_softmax_and_its_gradient_are_those_of_cross_entropy(scale):
+    logits = (scale * torch.randn(3, 2, 6, 4, 5, dtype=torch.float64)).requires_grad_()  # 7 levels, the first at 0
+    levels = torch.randint(7, (3, 2, 4, 5))
+    found = log_softmax_at(logits, levels)
+    padded = F.pad(logits, (0, 0, 0, 0, 1, 0)).transpose(1, 2)
+    expected = -F.cross_entropy(padded, levels, reduction="none")
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    weights = torch.randn_like(found)
+    gradients = (torch.autograd.grad((each * weights).sum(), logits)[0] for each in (found, expected))
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [-30.0, -8.0, 0.0, 8.0])
