@@ -138,6 +138,7 @@ class GenerativeModel(nn.Module):
     Attributes:
         spaces: kinds of space (see :mod:`gen.data.spaces`) the objective is meant for.
         rank_local: names of buffers that belong to one rank, e.g. persistent chains.
+        eager: names of networks that ``training.compile`` leaves alone, e.g. one whose gradient is differentiated.
         conditional: whether ``sample`` takes class labels.
         videos: whether the data are videos; where images are spoken of below, they are (B, C, T, H, W).
 
@@ -147,6 +148,7 @@ class GenerativeModel(nn.Module):
 
     spaces: ClassVar[tuple[str, ...]]
     rank_local: ClassVar[tuple[str, ...]] = ()
+    eager: ClassVar[tuple[str, ...]] = ()
     conditional: ClassVar[bool] = False
     videos: ClassVar[bool] = False
 

@@ -32,6 +32,7 @@ class Training:
         ema: half-life of the averaged weights that are kept as the result; ``None`` keeps the raw weights.
         precision: ``bf16`` runs the forward pass under autocast; master weights stay in float32.
         channels_last: memory format of images and convolutions.
+        compile: run the networks of a training step through ``torch.compile`` (see :mod:`gen.train.compiled`).
         nonfinite: what to do when a gradient is not finite: ``stop`` with an error, ``skip`` the update, or
             ``rollback`` to the last good checkpoint and go on with fresh noise.
         report: interval of reports (losses). The intervals below take effect at a report.
@@ -49,6 +50,7 @@ class Training:
     ema: int | None = None
     precision: Literal["float32", "bf16"] = "float32"
     channels_last: bool = False
+    compile: bool = False
     nonfinite: Literal["stop", "skip", "rollback"] = "stop"
     report: int = 3_000
     validate: int = 15_000

@@ -35,6 +35,7 @@ from gen.registry import build, entry
 from gen.store import load_model, save_model
 from gen.train import checkpoint
 from gen.train.checkpoint import Clock
+from gen.train.compiled import as_written, compile_networks
 from gen.train.context import Context
 from gen.train.ema import Average
 from gen.train.events import EventLog
@@ -152,6 +153,8 @@ class _Run:
             seed_step(training.seed, INITIALIZE, 0)
             first = self.reader.batch(order(training.seed, 0, len(self.reader))[:INITIAL_IMAGES].copy())
             model.initialize(self.space.encode(first.images))
+        if training.compile:
+            compile_networks(model)
         self.model, self.parallel = model, parallel
         self.stepper = Stepper(
             model,
@@ -297,9 +300,12 @@ class _Run:
 
     def _validate(self) -> dict[str, float]:
         """Record the validation metrics, and return them as ``val/<name>``."""
-        values = validate(self.result, self.validation, self._encode, self.parallel, seed=self.recipe.training.seed)
+        training = self.recipe.training
+        with as_written(training.compile):
+            values = validate(self.result, self.validation, self._encode, self.parallel, seed=training.seed)
+            if self.events is not None and self.examine is not None:
+                values |= self.examine(self.result)
         if self.events is not None:
-            values |= self.examine(self.result) if self.examine is not None else {}
             self.events.metrics("validation", self.clock.images, values)
         return {f"val/{name}": value for name, value in values.items()}
 
@@ -307,10 +313,11 @@ class _Run:
         if self.events is None:
             return
         seed_step(self.recipe.training.seed, DRAW_GRID, 0)
-        stacks = draw(self.result)
-        if isinstance(self.result, Predicts):
-            held_out = self.validation.batch(np.arange(min(STRIPS, len(self.validation))))
-            stacks["predictions"] = predict(self.result, self.space, self._encode(held_out).x)
+        with as_written(self.recipe.training.compile):
+            stacks = draw(self.result)
+            if isinstance(self.result, Predicts):
+                held_out = self.validation.batch(np.arange(min(STRIPS, len(self.validation))))
+                stacks["predictions"] = predict(self.result, self.space, self._encode(held_out).x)
         for name, images in stacks.items():
             path = self.directory / "pictures" / name / f"{self.clock.images:012d}.png"
             save_png(path, images)

@@ -13,7 +13,7 @@ something, falling as the samples improve.
 
 Algorithm: 1 of [2]. The critic has no batch norm, which would make the penalty at one point depend on the others; the
 generator has, with the statistics of a replica's batch. The penalty is differentiated twice, in float32 whatever the
-precision. NOTE: torch.compile has no double backward; the critic stays eager.
+precision. torch.compile has no double backward, so the critic stays eager.
 
 Metrics: wasserstein = E D(x) - E D(G(z)), the estimate of W1 between images as vectors in [-1, 1]^dims; slope, the mean
 |grad_x D(x_hat)|; penalty, without lambda. The penalty is soft: an optimal critic overshoots, with a slope of about
@@ -53,6 +53,7 @@ class WGANGP(GenerativeModel):
     """
 
     spaces: ClassVar[tuple[str, ...]] = ("signed",)
+    eager: ClassVar[tuple[str, ...]] = ("critic",)
 
     def __init__(
         self, spec: DataSpec, *, latents: int = 64, width: int = 16, critic_steps: int = 3, penalty: float = 10.0
