@@ -15,6 +15,8 @@ from gen.data.augment import Augment
 from gen.data.draws import Draw
 from gen.errors import RecipeError
 
+LATER = {"compile": False}  # of Training, with their defaults
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
@@ -95,8 +97,14 @@ class Recipe:
     optim: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain nested dictionaries as JSON would give them back (tuples are lists)."""
+        """Plain nested dictionaries as JSON would give them back (tuples are lists).
+
+        Of fields that came later, defaults are left out: what was saved before goes on under the same identity.
+        """
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        for name, default in LATER.items():
+            if plain["training"][name] == default:
+                del plain["training"][name]
         return plain
 
     @classmethod

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,12 @@ from torch import Tensor
 from gen.errors import StoreError
 from gen.files import check_seal, commit, load_tensors, read_json, save_tensors, seal, write_json, writing
 from gen.model import GenerativeModel
-from gen.recipe import Recipe, Training, difference
+from gen.recipe import Recipe, difference
 from gen.train.ema import Average
 from gen.train.step import Stepper
 
 FORMAT = 1
 KEEP = 2
-DEFAULTS = {
-    f.name: f.default for f in fields(Training) if f.default is not MISSING
-}  # of fields younger than a checkpoint
 log = logging.getLogger(__name__)
 
 
@@ -177,8 +174,7 @@ def read_state(checkpoint: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
     if state.get("format") != FORMAT:
         raise StoreError(f"{checkpoint}: format {state.get('format')!r}; this version reads {FORMAT}.")
     check_seal(checkpoint, state["files"])
-    saved_by = {**state["recipe"], "training": {**DEFAULTS, **state["recipe"]["training"]}}
-    if changed := difference(saved_by, recipe):
+    if changed := difference(state["recipe"], recipe):
         raise StoreError(
             f"{checkpoint}: was saved by another recipe:\n  " + "\n  ".join(changed) + "\n"
             "Put the recipe back, or train in another directory."

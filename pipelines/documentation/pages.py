@@ -205,7 +205,9 @@ def headline(found: Entry) -> dict[str, str]:
     if found.likelihoods:
         nll = found.likelihoods[-1]
         value = nats({"kind": nll.kind, "nats": nll.nats})
-        return {"value": value, "unit": "nats", "note": f"{nll.estimator}, {nll.space}, test images of {dataset}"}
+        per = nll.protocol.get("per")  # frame, of models that predict; else it is the image
+        unit, what = (f"nats per {per}", f"{per}s") if per else ("nats", "images")
+        return {"value": value, "unit": unit, "note": f"{nll.estimator}, {nll.space}, test {what} of {dataset}"}
     if fid := found.scores.get("fid"):
         marks = [f"{label} {significant(value)}" for name, label in MARKS.items() if (value := getattr(fid, name))]
         return {"value": significant(fid.value), "unit": "FID", "note": ", ".join([*marks, dataset])}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +24,22 @@ def _ours(model: Mapping[str, Any]) -> str:
     if model["hero"] is None:
         return "not yet measured"
     headline = model["hero"]["headline"]
-    return f"{headline['value']} {headline['unit']} ({headline['note'].replace('test images of ', '')})"
+    value, unit, note = headline["value"], headline["unit"], headline["note"]
+    number = f"{value} {unit}" if unit.startswith("nats") else f"{unit} {value}"
+    return f"{number} ({re.sub('test (images|frames) of ', '', note)})"
 
 
 def _at_full_scale(model: Mapping[str, Any]) -> str:
-    return "; ".join(f"{run['value']} {run['unit']}, {run['data']}" for run in model["full_scale"])
+    runs = sorted(model["full_scale"], key=itemgetter("data"))
+    return "; ".join(f"{run['value']} {run['unit']}, {run['data']}" for run in runs)
 
 
 def _published(model: Mapping[str, Any]) -> str:
+    """The first number for each kind of data that we have a run on, or else the first one."""
     wanted = {run["data"] for run in model["full_scale"]}
     found = [other for other in model["published"] if other["data"] in wanted] or model["published"][:1]
     first = {other["data"]: f"{other['number']} {other['unit']}, {other['data']}" for other in reversed(found)}
-    return "; ".join(reversed(first.values()))
+    return "; ".join(first[data] for data in sorted(first))
 
 
 COLUMNS = (
