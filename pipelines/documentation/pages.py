@@ -126,7 +126,9 @@ def _model(model: Registered, known: _Known) -> dict[str, Any]:
     doc = chapter_doc(model)
     chapter = Chapter.parse(doc)
     marks = [mark for mark, _ in chapter.references]
-    records, full_scale = known.records, known.full_scale.get(model.name, [])
+    records, published = known.records, known.published.get(model.name, [])
+    place = {other["data"]: -i for i, other in enumerate(reversed(published))}  # ours in the order of theirs
+    full_scale = sorted(known.full_scale.get(model.name, []), key=lambda run: place.get(run["data"], 1))
     mine = [recipe for recipe in known.params.recipes.values() if recipe.model == model.chapter]
     recipes = [
         {
@@ -154,7 +156,7 @@ def _model(model: Registered, known: _Known) -> dict[str, Any]:
         "samples": issubclass(model.cls, Samples),
         "recipes": recipes,
         "hero": next((recipe["record"] for recipe in recipes if recipe["record"]), None),
-        "published": known.published.get(model.name, []),
+        "published": published,
         "full_scale": full_scale,
         "run_columns": {key: head for key, head in RUN.items() if any(run[key] is not None for run in full_scale)},
         "code_begins": code_begins(model),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,7 @@ def _ours(model: Mapping[str, Any]) -> str:
 
 
 def _at_full_scale(model: Mapping[str, Any]) -> str:
-    runs = sorted(model["full_scale"], key=itemgetter("data"))
-    return "; ".join(f"{run['value']} {run['unit']}, {run['data']}" for run in runs)
+    return "; ".join(f"{run['value']} {run['unit']}, {run['data']}" for run in model["full_scale"])
 
 
 def _published(model: Mapping[str, Any]) -> str:
@@ -39,7 +37,7 @@ def _published(model: Mapping[str, Any]) -> str:
     wanted = {run["data"] for run in model["full_scale"]}
     found = [other for other in model["published"] if other["data"] in wanted] or model["published"][:1]
     first = {other["data"]: f"{other['number']} {other['unit']}, {other['data']}" for other in reversed(found)}
-    return "; ".join(first[data] for data in sorted(first))
+    return "; ".join(reversed(first.values()))
 
 
 COLUMNS = (
