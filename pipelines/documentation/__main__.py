@@ -38,9 +38,9 @@ def main() -> int:
     def work() -> None:
         if arguments.readme:
             update(root)
-        elif not arguments.record:
-            write(root / "docs", root)
+            return
         if not arguments.record:
+            write(root / "docs", root)
             return
         params, layout = load(root / "params.yaml"), Layout(root)
         for name in arguments.recipes or [name for name in params.recipes if trained(layout, name)]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gen.errors import RecipeError
+from gen.recipe import Recipe
 from gen.registry import build
 from gen.train.compiled import compile_networks
 from tests.contracts.runs import run, worst
@@ -26,6 +27,12 @@ def test_a_compiled_run_is_the_eager_one_within_rounding_and_resumes_bit_for_bit
     resumed = run(compiled, toy_shards, tmp_path / "resumed")
     assert all(torch.equal(resumed[key], tensor) for key, tensor in golden.items())
     assert 0 < worst(golden, run(eager, toy_shards, tmp_path / "eager")) <= 1e-3  # equal bits: nothing was compiled
+
+
+def test_a_recipe_that_does_not_compile_is_what_it_was_before_it_could() -> None:
+    eager, compiled = (toy_recipe("vae", compile=on) for on in (False, True))
+    assert "compile" not in eager.as_dict()["training"]
+    assert [Recipe.from_dict(each.as_dict()) for each in (eager, compiled)] == [eager, compiled]
 
 
 def test_the_networks_that_a_model_names_stay_eager(monkeypatch: pytest.MonkeyPatch) -> None:
