@@ -62,11 +62,8 @@ def main() -> None:
     medians = {way: statistics.median(taken) for way, taken in seconds.items()}
     ratio = statistics.median(theirs / ours for theirs, ours in zip(*seconds.values(), strict=True))
     if arguments.json:
-        print(
-            json.dumps(
-                {**vars(arguments), "torch_version": torch.__version__, "seconds": medians, "ratio": ratio}, indent=1
-            )
-        )
+        facts = {"torch": torch.__version__, "size": size, "levels": arguments.levels, "rounds": arguments.rounds}
+        print(json.dumps({**facts, "seconds": medians, "ratio": ratio}, indent=1))
         return
     told = ", ".join(f"{way} {1000 * each:.1f} ms" for way, each in medians.items())
     print(f"{size} values of {arguments.levels} levels, one thread: {told}; {ratio:.2f} times as fast")
