@@ -21,11 +21,13 @@ import copy
 import json
 import statistics
 import time
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.step_time.times import in_turns, median_ratio
 from gen.data.spaces import DataSpec, Space
 from gen.model import Batch
 from gen.registry import build
@@ -70,16 +72,10 @@ def compare(label: str, rounds: int, device: torch.device) -> dict[str, float]:
     expected, start = step("eager"), clock(device)
     torch.testing.assert_close(step("compiled"), expected, rtol=1e-4, atol=0)
     first = clock(device) - start
-    seconds: dict[str, list[float]] = {way: [] for way in models}
-    for _ in range(rounds):
-        for way, taken in seconds.items():
-            start = clock(device)
-            step(way)
-            taken.append(clock(device) - start)
-    ratios = [eager / compiled for eager, compiled in zip(*seconds.values(), strict=True)]
+    seconds = in_turns({way: partial(step, way) for way in models}, rounds, partial(clock, device))
     return {
         **{way: statistics.median(taken) for way, taken in seconds.items()},
-        "ratio": statistics.median(ratios),
+        "ratio": median_ratio(seconds["eager"], seconds["compiled"]),
         "first": first,
     }
 

@@ -16,13 +16,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.step_time.times import in_turns, median_ratio
 from gen.losses.levels import log_softmax_at
 
 COLOURS = 3
@@ -53,14 +54,9 @@ def main() -> None:
     ways = {"torch": cross_entropy, "ours": log_softmax_at}
     for found, expected in zip(step(log_softmax_at), step(cross_entropy), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(arguments.rounds):
-        for way, taken in seconds.items():
-            start = time.process_time()
-            step(ways[way])
-            taken.append(time.process_time() - start)
+    seconds = in_turns({way: partial(step, log_p) for way, log_p in ways.items()}, arguments.rounds)
     medians = {way: statistics.median(taken) for way, taken in seconds.items()}
-    ratio = statistics.median(theirs / ours for theirs, ours in zip(*seconds.values(), strict=True))
+    ratio = median_ratio(seconds["torch"], seconds["ours"])
     if arguments.json:
         facts = {"torch": torch.__version__, "size": size, "levels": arguments.levels, "rounds": arguments.rounds}
         print(json.dumps({**facts, "seconds": medians, "ratio": ratio}, indent=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.step_time.by_hand import plain_loop
 from benchmarks.step_time.pythae import pythae_epochs
-from benchmarks.step_time.times import Times, milliseconds, timed
+from benchmarks.step_time.times import Times, median_ratio, milliseconds, timed
 from gen.data.spaces import DataSpec, Space
 from gen.recipe import Recipe
 from gen.registry import build
@@ -82,10 +81,7 @@ def _in_turns(recipe: Recipe, shards: Path, images: int | None, context: TakingT
     quiet = replace(training, images=images, validate=images, pictures=images, checkpoint=images)
     with tempfile.TemporaryDirectory() as folder:
         fit(replace(recipe, training=quiet), data=shards, directory=Path(folder), context=context)
-    ratios = {  # windows next to each other meet the same neighbours: the median of ratios, not the ratio of medians
-        clock: statistics.median(b / a for a, b in zip(context.product[clock], context.others[clock], strict=True))
-        for clock in ("wall", "cpu")
-    }
+    ratios = {clock: median_ratio(context.others[clock], context.product[clock]) for clock in ("wall", "cpu")}
     return {
         "recipe": recipe.name,
         "windows": len(context.product["wall"]),

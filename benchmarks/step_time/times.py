@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -21,6 +21,24 @@ def timed(loop: Iterator[Tensor], turns: int) -> tuple[float, float]:
     if not torch.isfinite(total):
         raise ArithmeticError("the other loop diverged: its times mean nothing")
     return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def in_turns(
+    ways: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, list[float]]:
+    """Seconds of each call, in every round: all meet the same neighbours."""
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, call in ways.items():
+            start = clock()
+            call()
+            seconds[way].append(clock() - start)
+    return seconds
+
+
+def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median of ratios, not the ratio of medians: what ran side by side met the same neighbours."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 def milliseconds(times: Times) -> dict[str, float]:

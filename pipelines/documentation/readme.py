@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,7 @@ def update(root: Path) -> None:
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise GenError(f"{readme}: the table goes between '{begin}' and '{end}', once each and in this order.")
     head, tail = text.partition(begin)[0], text.partition(end)[2]
-    write_bytes(readme, f"{head}{begin}\n{table(root)}{end}{tail}".encode())
-    records = recorded(root)
-    heroes: Sequence[str] = [model["hero"]["recipe"] for model in models_of(root) if model["hero"]]
-    if picture := sheet([records[recipe] for recipe in heroes]):
+    models, records = models_of(root), recorded(root)
+    write_bytes(readme, f"{head}{begin}\n{markdown(models, COLUMNS)}{end}{tail}".encode())
+    if picture := sheet([records[model["hero"]["recipe"]] for model in models if model["hero"]]):
         write_bytes(root / PICTURE, picture)
